@@ -1,0 +1,159 @@
+//! The command line: arguments only, no files, no environment.
+//!
+//! The shape is clap's; the flags that set something come from the declarations
+//! of the settings, with their help. Flags of gunicorn whose part is not built
+//! yet are known, so that they are refused by name.
+
+mod flags;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Sources;
+use crate::config::visible::visible_lines;
+use flags::SettingFlags;
+
+/// What the user wants done, and with which settings.
+///
+/// The sources lack the environment: that is the caller's to add.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Run the app.
+    Run(Sources),
+    /// Check the settings.
+    Check(Sources),
+    /// Print the settings and where they came from.
+    Config(Sources),
+}
+
+/// Why there is nothing to do: help, the version, or a command line that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// What to print: to standard output when `status` is 0, else to standard error.
+    pub text: String,
+    /// Exit status: 0 for help and version, 1 for bad usage.
+    pub status: u8,
+}
+
+/// Reads the command line, the program's own name first.
+///
+/// # Errors
+///
+/// [`Usage`] when the user asked for help or the version, or made a mistake.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Usage> {
+    let matches = CommandLine::command().try_get_matches_from(args);
+    let line = matches.and_then(|matches| CommandLine::from_arg_matches(&matches));
+    let CommandLine { options, action } = line.map_err(|error| usage(&error))?;
+    let command = match action {
+        None => Command::Run(options.sources(false)),
+        Some(Action::Check(more)) => Command::Check(options.over(more).sources(true)),
+        Some(Action::Config(more)) => Command::Config(options.over(more).sources(true)),
+    };
+    match &command {
+        Command::Run(Sources { app: Some(app), .. }) if LATER_COMMANDS.contains(&app.as_str()) => {
+            let text = format!(
+                "error: `gracefork {app}` is not supported yet\n  = help: for a program of that name write ./{app}\n"
+            );
+            Err(Usage { text, status: 1 })
+        }
+        _ => Ok(command),
+    }
+}
+
+/// Names that commands of later releases have: no app may take them meanwhile.
+const LATER_COMMANDS: [&str; 7] = [
+    "status", "top", "reload", "scale", "retire", "shutdown", "k8s",
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  gracefork ./server                                    your program, on its inherited socket
+  gracefork -b :8000 -w 4 uvicorn -- --fd {fd} main:app
+  gracefork -c gracefork.toml                           everything in the file
+  gracefork check -c gracefork.toml                     is the file right?
+  gracefork config -c gracefork.toml                    every value, and where it came from
+
+A flag is over GRACEFORK_* variables, they are over the file. Durations are written 30s, 1m30s or
+250ms; a bare number is seconds.";
+
+/// Run a server's workers and lose no request when they stop or reload.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gracefork",
+    version,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    override_usage = "gracefork [OPTIONS] APP [-- ARGS]\n       gracefork [OPTIONS] check|config [APP] [-- ARGS]",
+    after_help = EXAMPLES
+)]
+struct CommandLine {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Check the settings and say what they amount to.
+    #[command(args_override_self = true)]
+    Check(Options),
+    /// Print every effective setting and where it came from.
+    #[command(args_override_self = true)]
+    Config(Options),
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// The config file, in TOML.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingFlags,
+    /// The program that every worker executes: a path, or a name found in PATH.
+    #[arg(value_name = "APP")]
+    app: Option<String>,
+    /// Its arguments; {fd}, {port} and {worker} are replaced.
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+impl Options {
+    /// What stood before the subcommand, with what follows it on top.
+    fn over(mut self, after: Self) -> Self {
+        self.config = after.config.or(self.config);
+        self.app = after.app.or(self.app);
+        self.settings.flags.extend(after.settings.flags);
+        self.args.extend(after.args);
+        self
+    }
+
+    fn sources(self, app_optional: bool) -> Sources {
+        Sources {
+            file: self.config,
+            flags: self.settings.flags,
+            app: self.app,
+            args: self.args,
+            app_optional,
+            ..Sources::default()
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> Usage {
+    let asked = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    // clap repeats arguments as they were given.
+    Usage {
+        text: visible_lines(&error.to_string()),
+        status: u8::from(!asked),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! `APP`: what it may be, and where the program is.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::App;
+use super::problem::Problem;
+
+/// Where programs are looked for when nobody says, as `execvp` does.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Whether this is a Python app in gunicorn's form: `module:attr`, `pkg.module:make()`.
+pub(crate) fn is_python(app: &str) -> bool {
+    let Some((module, attribute)) = app.split_once(':') else {
+        return false;
+    };
+    let attribute = attribute.split('(').next().unwrap_or(attribute);
+    let identifier = |name: &str| {
+        name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    module.split('.').all(identifier) && attribute.split('.').all(identifier)
+}
+
+/// The refusal of a Python app, with the way out.
+pub(crate) fn python_problem(app: &str) -> Problem {
+    let problem = Problem::new(format!("`{app}`: hosting Python apps is not supported yet"));
+    problem.help(format!(
+        "run its server as a program that takes the socket: gracefork uvicorn -- --fd {{fd}} {app}"
+    ))
+}
+
+/// Finds the program of the app: in `chdir` if its name has a slash, else in
+/// `PATH` (that of the app's own `env` first, then `path`).
+///
+/// # Errors
+///
+/// When there is no such file, or none that can be executed.
+pub fn find_program(app: &App, path: Option<&str>) -> Result<PathBuf, Problem> {
+    if app.program.contains('/') {
+        let program = app.chdir.join(&app.program);
+        return check_program(&app.program, &program).map(|()| program);
+    }
+    let path = app
+        .env
+        .get("PATH")
+        .map(String::as_str)
+        .or(path)
+        .unwrap_or(USUAL_PATH);
+    let candidates = path
+        .split(':')
+        .map(|folder| app.chdir.join(folder).join(&app.program));
+    for candidate in candidates {
+        if check_program(&app.program, &candidate).is_ok() {
+            return Ok(candidate);
+        }
+    }
+    let problem = Problem::new(format!("the app `{}` was not found in PATH", app.program));
+    Err(if app.chdir.join(&app.program).is_file() {
+        problem.help(format!(
+            "for the file in {} write ./{}",
+            app.chdir.display(),
+            app.program
+        ))
+    } else {
+        problem.help(format!("give its path, or install it into one of {path}"))
+    })
+}
+
+fn check_program(name: &str, program: &Path) -> Result<(), Problem> {
+    let shown = program.display();
+    let metadata = std::fs::metadata(program).map_err(|error| {
+        Problem::new(format!(
+            "the app `{name}` cannot be executed: {shown}: {error}"
+        ))
+        .help("give the path of a program; a relative one starts at `chdir`")
+    })?;
+    if !metadata.is_file() {
+        return Err(Problem::new(format!(
+            "the app `{name}` is not a program: {shown} is not a file"
+        )));
+    }
+    if metadata.permissions().mode() & 0o111 == 0 {
+        return Err(
+            Problem::new(format!("the app `{name}` is not executable")).help(format!(
+                "run chmod +x {shown}, or name its interpreter as the app"
+            )),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn app(program: &str, chdir: &Path) -> App {
+        App {
+            program: program.into(),
+            args: vec![],
+            chdir: chdir.into(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_module_and_its_attribute_are_told_from_a_program() {
+        for python in [
+            "main:app",
+            "pkg.main:app",
+            "main:make()",
+            "main:make('x')",
+            "m:a.b",
+        ] {
+            assert!(is_python(python), "{python}");
+        }
+        for program in [
+            "./main:app",
+            "server",
+            "/bin/server",
+            "a:b/c",
+            "8080:80",
+            ":",
+            "a:",
+        ] {
+            assert!(!is_python(program), "{program}");
+        }
+    }
+
+    #[test]
+    fn a_program_is_found_where_exec_would_find_it() {
+        let here = tempfile::tempdir().unwrap();
+        let file = here.path().join("server");
+        std::fs::write(&file, "#!/bin/sh\n").unwrap();
+        let error = find_program(&app("./server", here.path()), None)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("is not executable") && error.contains("chmod +x"),
+            "{error}"
+        );
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(
+            find_program(&app("./server", here.path()), None).unwrap(),
+            here.path().join("./server")
+        );
+        let error = find_program(&app("server", here.path()), Some("/bin"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("write ./server"), "{error}");
+        let folder = here.path().to_str();
+        assert_eq!(
+            find_program(&app("server", here.path()), folder).unwrap(),
+            file
+        );
+        assert!(find_program(&app("sh", here.path()), None).is_ok());
+        assert!(find_program(&app("./nothing", here.path()), None).is_err());
+        assert!(find_program(&app("../", here.path()), None).is_err());
+    }
+}

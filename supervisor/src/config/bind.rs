@@ -1,0 +1,172 @@
+//! Where a listener is: the grammar of `listen.bind`.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What fits, for error messages and the reference.
+pub(crate) const EXPECTED: &str =
+    r#"an address, for example "0.0.0.0:8000", "[::]:8000", "unix:/run/app.sock" or "fd:3""#;
+
+/// The kernel's `sun_path` holds so many bytes before the closing NUL.
+const UNIX_PATH_MAX: usize = 107;
+
+/// One address of `listen.bind`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BindAddress {
+    /// `"127.0.0.1:8000"`, `"[::]:8000"`, `":8000"` (all IPv4 addresses), or a
+    /// host name, which is resolved once, when it is parsed.
+    Tcp(SocketAddr),
+    /// `"unix:/run/app.sock"`.
+    Unix(PathBuf),
+    /// `"fd:3"`: a listening socket that the master inherited.
+    Fd(i32),
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Fd(number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
+impl FromStr for BindAddress {
+    /// What would fit instead.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(path);
+        }
+        if let Some(number) = text.strip_prefix("fd:") {
+            let number = number.parse().ok().filter(|number| *number >= 0);
+            return number
+                .map(Self::Fd)
+                .ok_or_else(|| r#"expected a descriptor's number, for example "fd:3""#.to_owned());
+        }
+        tcp(text).map(Self::Tcp)
+    }
+}
+
+/// A TCP address; host names are resolved here, IPv4 preferred as gunicorn does.
+pub(crate) fn tcp(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if text.parse::<u16>().is_ok() {
+        return Err(format!(
+            r#"expected an address; for a port on all addresses write ":{text}""#
+        ));
+    }
+    let (host, port) = text
+        .rsplit_once(':')
+        .ok_or_else(|| format!("expected {EXPECTED}"))?;
+    let port: u16 = port.parse().map_err(|_| {
+        format!(r#"expected a port from 0 to 65535 after the last ":", for example "{host}:8000""#)
+    })?;
+    if host.is_empty() || host == "*" {
+        return Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    }
+    if host.contains(['/', ':', '[', ']', '@']) {
+        return Err(format!("expected {EXPECTED}"));
+    }
+    let found: Vec<_> = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("the host name `{host}` cannot be resolved: {error}"))?
+        .collect();
+    let ipv4 = found.iter().find(|address| address.is_ipv4());
+    ipv4.or(found.first())
+        .copied()
+        .ok_or_else(|| format!("the host name `{host}` has no address"))
+}
+
+fn unix(path: &str) -> Result<BindAddress, String> {
+    // "unix:///run/app.sock" is the same path with a URL's slashes.
+    let trimmed = path.trim_start_matches('/');
+    let path = if trimmed.len() + 1 < path.len() {
+        format!("/{trimmed}")
+    } else {
+        path.to_owned()
+    };
+    if trimmed.is_empty() {
+        return Err(r#"expected a path, for example "unix:/run/app.sock""#.to_owned());
+    }
+    if path.contains('\0') {
+        return Err("expected a path without a NUL character".to_owned());
+    }
+    if path.len() > UNIX_PATH_MAX {
+        return Err(format!(
+            "expected a path of at most {UNIX_PATH_MAX} bytes (the kernel's limit), this one has {}",
+            path.len()
+        ));
+    }
+    Ok(BindAddress::Unix(PathBuf::from(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<BindAddress, String> {
+        text.parse()
+    }
+
+    #[test]
+    fn addresses_are_shown_as_they_are_written() {
+        for text in [
+            "127.0.0.1:8000",
+            "[::]:8000",
+            "[::1]:0",
+            "unix:/run/app.sock",
+            "fd:3",
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_port_alone_means_all_addresses() {
+        assert_eq!(parse(":8000"), parse("0.0.0.0:8000"));
+        assert_eq!(parse("*:8000"), parse("0.0.0.0:8000"));
+        assert!(parse("8000").unwrap_err().contains(r#"":8000""#));
+    }
+
+    #[test]
+    fn a_host_name_is_resolved_to_ipv4_first() {
+        assert_eq!(parse("localhost:8000"), parse("127.0.0.1:8000"));
+    }
+
+    #[test]
+    fn slashes_of_a_url_are_no_part_of_a_socket_path() {
+        assert_eq!(parse("unix:///run/app.sock"), parse("unix:/run/app.sock"));
+        assert_eq!(
+            parse("unix:app.sock").unwrap(),
+            BindAddress::Unix("app.sock".into())
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "",
+            ":",
+            "host:",
+            "host:70000",
+            "unix:",
+            "unix:/",
+            "fd:",
+            "fd:-1",
+            "fd:x",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        for text in ["::1:8000", "http://a:1", "a:b:1", "[::1:8000", "127.0.0.1"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse(&format!("unix:/{}", "x".repeat(107))).is_err());
+    }
+}

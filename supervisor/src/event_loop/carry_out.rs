@@ -1,0 +1,239 @@
+//! The core's actions, as syscalls.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use nix::libc::{SIGABRT, SIGKILL, SIGTERM};
+use rustix::process::Pid;
+use tracing::{debug, warn};
+use worker_api::message::Command;
+use worker_api::scoreboard::PodPhase;
+
+use crate::fleet::{Action, Death, Event, Level, Notice, Order, Signal, SpawnFailure, WorkerId};
+use crate::ops::Counts;
+use crate::sys::process::{self, End};
+
+use super::crew::{Board, Process, Source, last_patience};
+use super::narrate::{Subject, in_words, narrate};
+use super::{EventLoop, view};
+
+/// Messages of a dead worker that are still read.
+const LAST_WORDS: usize = 256;
+
+impl EventLoop {
+    pub(super) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Spawn(order) => self.spawn(&order),
+            Action::Command { worker, command } => {
+                if let Some(process) = self.crew.get_mut(worker) {
+                    process.command(command);
+                }
+            }
+            Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::SetPhase(phase) => {
+                self.board.set_phase(phase);
+                if phase == PodPhase::Drain {
+                    self.drain_began = Some(self.now());
+                }
+            }
+            Action::SetPodHealthy(healthy) => {
+                self.pod_healthy = healthy;
+                self.board.set_pod_healthy(healthy);
+            }
+            Action::CloseListeners => self.close_listeners(),
+            Action::MeasureMemory => self.measure_memory(),
+            Action::MeasureTraffic => {
+                let (served, refused) = view::traffic(&mut self.crew);
+                let asked: u64 = self.ops().map(|ops| ops.answered_unready()).sum();
+                let refused = refused + asked;
+                self.inbox.push_back(Event::Traffic { served, refused });
+            }
+            Action::Tell(notice) => self.narrate(&notice),
+            Action::Exit(status) => self.exit = Some(status),
+        }
+    }
+
+    fn spawn(&mut self, order: &Order) {
+        let Some(spec) = self.specs.get(&order.generation) else {
+            let failure = SpawnFailure::System(format!("generation {} is gone", order.generation));
+            self.inbox.push_back(Event::SpawnFailed {
+                worker: order.worker,
+                failure,
+            });
+            return;
+        };
+        self.board.restore(self.fleet.phase(), self.pod_healthy);
+        let board = Board {
+            memory: &self.board,
+            fd: self.board_fd.as_fd(),
+        };
+        match self.crew.start(order, spec, &board, self.poll.registry()) {
+            Ok(pid) => {
+                debug!(slot = order.slot, pid = Pid::as_raw(Some(pid)), generation = %order.generation, "worker started");
+            }
+            Err(failure) => self.inbox.push_back(Event::SpawnFailed {
+                worker: order.worker,
+                failure,
+            }),
+        }
+    }
+
+    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        let Some(process) = self.crew.get_mut(worker) else {
+            return;
+        };
+        let sent = match signal {
+            Signal::Stop => process.signal(process.stop_signal),
+            Signal::Term => process.signal(SIGTERM),
+            Signal::Abort => process.signal(SIGABRT),
+            Signal::Kill => process.kill(),
+        };
+        if let Err(error) = sent {
+            warn!(
+                pid = Pid::as_raw(Some(process.pid)),
+                ?signal,
+                "a worker could not be signalled: {error}"
+            );
+        }
+    }
+
+    /// A worker is dead: hear its last words, end what it left behind, reap it.
+    pub(super) fn reap_worker(&mut self, id: WorkerId) {
+        self.hear(id, Source::Control, LAST_WORDS);
+        self.hear(id, Source::Notify, LAST_WORDS);
+        let Some(process) = self.crew.get_mut(id) else {
+            return;
+        };
+        let pid = process.pid;
+        let ours = process.killed;
+        if let Err(error) = crate::sys::signals::kill_group(pid) {
+            warn!(
+                pid = Pid::as_raw(Some(pid)),
+                "what a worker left behind could not be killed: {error}"
+            );
+        }
+        let Some(end) = process::reap(pid) else {
+            return;
+        };
+        let death = match end {
+            End::Exited(status) => Death::Exited(status),
+            End::Killed(signal, core) => {
+                let oom = signal == SIGKILL && !ours && self.oom.has_struck();
+                Death::Killed { signal, core, oom }
+            }
+        };
+        // Before the core hears of it: it may fill the row anew.
+        if let Some(last) = self.crew.get_mut(id).and_then(Process::close_row) {
+            let cut_off = last.aborted.saturating_add(u64::from(last.in_flight));
+            self.metrics.retired_counts(&Counts {
+                requests: last.requests,
+                responses: last.responses,
+                aborted: cut_off,
+                received_bytes: last.received_bytes,
+                sent_bytes: last.sent_bytes,
+                latency: last.latency,
+                log_lines_dropped: last.log_lines_dropped,
+            });
+            if last.log_lines_dropped > 0 {
+                let (pid, lines) = (Pid::as_raw(Some(pid)), last.log_lines_dropped);
+                warn!(pid, lines, "the worker dropped lines of the access log");
+            }
+        }
+        self.tell(Event::Exited { worker: id, death });
+        self.crew.remove(id, self.poll.registry());
+        self.talkative.retain(|(worker, _)| *worker != id);
+        self.forget_unused_specs();
+    }
+
+    /// The master's copies: what the workers hold of the queues is theirs to empty.
+    fn close_listeners(&mut self) {
+        for spec in self.specs.values_mut() {
+            spec.listeners.clear();
+        }
+    }
+
+    fn measure_memory(&mut self) {
+        let mut measured = Vec::new();
+        for (worker, process) in self.crew.iter_mut() {
+            process.rss = process::resident_bytes(process.pid);
+            measured.extend(process.rss.map(|bytes| Event::Memory { worker, bytes }));
+        }
+        self.inbox.extend(measured);
+    }
+
+    fn narrate(&mut self, notice: &Notice) {
+        let subject = subject_of(notice).map_or_else(Subject::default, |id| self.subject(id));
+        narrate(notice, &subject, &mut self.metrics);
+        match notice {
+            Notice::ReloadDone { .. } => self.adopt_surroundings(),
+            Notice::RolledBack { .. } => self.upcoming = None,
+            _ => {}
+        }
+        // Nobody is started any more by what was overtaken; its listeners go with it.
+        self.forget_unused_specs();
+        if let (
+            Notice::PhaseChanged {
+                phase: PodPhase::Exit,
+                ..
+            },
+            Some(began),
+        ) = (notice, self.drain_began)
+        {
+            self.metrics.drained(self.now() - began);
+        }
+    }
+
+    fn subject(&self, id: WorkerId) -> Subject {
+        let process = self.crew.get(id);
+        Subject {
+            slot: process.map(|process| process.slot),
+            pid: process.map(|process| Pid::as_raw(Some(process.pid))),
+            in_flight: process.map_or(0, Process::in_flight),
+            requests: process.and_then(|process| in_words(&process.oldest())),
+        }
+    }
+
+    /// SIGUSR1: log files may have been moved away.
+    pub(super) fn reopen_logs(&mut self) {
+        match self.log.reopen() {
+            Ok(()) => debug!("log reopened"),
+            Err(error) => warn!("the log cannot be reopened, the old file is kept: {error}"),
+        }
+        let natives = self
+            .fleet
+            .workers()
+            .iter()
+            .filter(|worker| worker.level() == Level::Native);
+        let natives: Vec<WorkerId> = natives.map(crate::fleet::Worker::id).collect();
+        for id in natives {
+            if let Some(process) = self.crew.get_mut(id) {
+                process.command(Command::Reopen);
+            }
+        }
+    }
+
+    /// Every worker is gone: answer the last probe, leave no process behind.
+    pub(super) fn leave(&mut self) {
+        let killed = process::kill_children(&self.strangers, last_patience(Instant::now()));
+        if killed > 0 {
+            warn!(killed, "processes that the workers left behind were killed");
+        }
+        for ops in self.ops() {
+            ops.flush(last_patience(Instant::now()));
+        }
+    }
+}
+
+fn subject_of(notice: &Notice) -> Option<WorkerId> {
+    match notice {
+        Notice::WorkerReady { worker, .. }
+        | Notice::WorkerRetired { worker, .. }
+        | Notice::WorkerDrained { worker, .. }
+        | Notice::WorkerLeft { worker, .. }
+        | Notice::WorkerDied { worker, .. }
+        | Notice::SpawnFailed { worker, .. }
+        | Notice::Fatal { worker, .. }
+        | Notice::Forced { worker, .. } => Some(*worker),
+        _ => None,
+    }
+}

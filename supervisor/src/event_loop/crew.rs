@@ -1,0 +1,329 @@
+//! The processes behind the workers: what the core knows by number.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::libc::SIGKILL;
+use rustix::process::Pid;
+use worker_api::message::Command;
+use worker_api::scoreboard::{RequestUnderway, Row, RowSnapshot, Scoreboard};
+
+use crate::fleet::{Order, SpawnFailure, WorkerId};
+use crate::sys::channel::Channel;
+use crate::sys::notify::{NotifySocket, RunDirectory};
+use crate::sys::spawn::{Child, FIRST_FD, Launch, SpawnError, Step, end, spawn};
+
+use super::spec::{Identity, Spec};
+
+/// The first token of the workers; each has three.
+pub(super) const FIRST_TOKEN: usize = 1 << 16;
+
+/// Which of a worker's descriptors a token stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Its pidfd: it is dead.
+    Life,
+    /// Its control channel.
+    Control,
+    /// Its notify socket.
+    Notify,
+}
+
+impl Source {
+    const ALL: [Source; 3] = [Source::Life, Source::Control, Source::Notify];
+
+    fn token(self, id: WorkerId) -> Token {
+        let worker = usize::try_from(id.0).unwrap_or(usize::MAX / 8);
+        Token(FIRST_TOKEN + worker * Self::ALL.len() + self as usize)
+    }
+
+    pub(super) fn of(token: Token) -> Option<(WorkerId, Source)> {
+        let number = token.0.checked_sub(FIRST_TOKEN)?;
+        Some((
+            WorkerId((number / Self::ALL.len()) as u64),
+            Self::ALL[number % Self::ALL.len()],
+        ))
+    }
+}
+
+/// A worker's process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) pid: Pid,
+    pub(super) slot: usize,
+    /// The configured `stop_signal`.
+    pub(super) stop_signal: i32,
+    pub(super) row: Option<Row>,
+    pub(super) channel: Channel,
+    pub(super) notify: Option<NotifySocket>,
+    /// We killed it; the kernel's OOM killer did not.
+    pub(super) killed: bool,
+    /// Frames that made no sense are told once.
+    pub(super) garbled: bool,
+    /// Resident memory, when it was measured last.
+    pub(super) rss: Option<u64>,
+    child: Child,
+    /// How many requests were in flight when it died, and the oldest of them.
+    died_with: (u32, Vec<RequestUnderway>),
+    /// What its control channel had no room for yet.
+    unsent: VecDeque<Command>,
+}
+
+/// All processes.
+#[derive(Debug)]
+pub(super) struct Crew {
+    processes: BTreeMap<WorkerId, Process>,
+    directory: RunDirectory,
+}
+
+impl Crew {
+    pub(super) fn new() -> Self {
+        Self {
+            processes: BTreeMap::new(),
+            directory: RunDirectory::create(),
+        }
+    }
+
+    pub(super) fn get(&self, id: WorkerId) -> Option<&Process> {
+        self.processes.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Process> {
+        self.processes.get_mut(&id)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (WorkerId, &mut Process)> {
+        self.processes
+            .iter_mut()
+            .map(|(id, process)| (*id, process))
+    }
+
+    pub(super) fn by_pid(&self, pid: Pid) -> Option<WorkerId> {
+        self.processes
+            .iter()
+            .find(|(_, process)| process.pid == pid)
+            .map(|(id, _)| *id)
+    }
+
+    /// Start the process of an ordered worker.
+    pub(super) fn start(
+        &mut self,
+        order: &Order,
+        spec: &Spec,
+        board: &Board<'_>,
+        registry: &Registry,
+    ) -> Result<Pid, SpawnFailure> {
+        let process = launch(order, spec, board, &self.directory)?;
+        let pid = process.pid;
+        if let Err(error) = process.register(order.worker, registry) {
+            process.deregister(registry);
+            end(pid);
+            return Err(SpawnFailure::System(error.to_string()));
+        }
+        self.processes.insert(order.worker, process);
+        Ok(pid)
+    }
+
+    /// The process is reaped.
+    pub(super) fn remove(&mut self, id: WorkerId, registry: &Registry) -> Option<Process> {
+        let process = self.processes.remove(&id)?;
+        process.deregister(registry);
+        Some(process)
+    }
+}
+
+/// The scoreboard, to be passed on.
+pub(super) struct Board<'a> {
+    pub(super) memory: &'a Scoreboard,
+    pub(super) fd: BorrowedFd<'a>,
+}
+
+fn launch(
+    order: &Order,
+    spec: &Spec,
+    board: &Board<'_>,
+    directory: &RunDirectory,
+) -> Result<Process, SpawnFailure> {
+    let system = |error: io::Error| SpawnFailure::System(error.to_string());
+    let (channel, worker_end) = Channel::pair().map_err(system)?;
+    let notify = spec
+        .takes_notifications()
+        .then(|| NotifySocket::bind(directory, order.worker.0))
+        .transpose();
+    let notify = notify.map_err(system)?;
+    let listening = i32::try_from(spec.listeners.len()).unwrap_or(i32::MAX - FIRST_FD);
+    let identity = Identity {
+        slot: order.slot,
+        generation: order.generation.0,
+        control_fd: FIRST_FD + listening,
+        scoreboard_fd: FIRST_FD + listening + 1,
+        max_requests: order.max_requests,
+        notify_socket: notify.as_ref().map(|socket| socket.name().as_os_str()),
+    };
+    let mut inherit: Vec<BorrowedFd<'_>> = spec
+        .listeners
+        .iter()
+        .map(|listener| listener.as_fd())
+        .collect();
+    inherit.extend([worker_end.as_fd(), board.fd]);
+    let row = board.memory.row(order.slot);
+    if let Some(row) = &row {
+        row.reset(0, order.generation.0);
+    }
+    let child = spawn(&Launch {
+        program: &spec.program,
+        args: &spec.args(order.slot),
+        env: spec.environment(&identity),
+        chdir: &spec.config.app.chdir,
+        inherit: &inherit,
+        death_signal: spec.death_signal(),
+    })
+    .map_err(|error| failure(&error, spec))?;
+    if let Some(row) = &row {
+        row.set_pid(Pid::as_raw(Some(child.pid)).unsigned_abs());
+    }
+    Ok(Process {
+        pid: child.pid,
+        slot: order.slot,
+        stop_signal: spec.config.workers.stop_signal.number(),
+        row,
+        channel,
+        notify,
+        killed: false,
+        garbled: false,
+        rss: None,
+        child,
+        died_with: (0, Vec::new()),
+        unsent: VecDeque::new(),
+    })
+}
+
+fn failure(error: &SpawnError, spec: &Spec) -> SpawnFailure {
+    let program = spec.program.display();
+    match error {
+        SpawnError::Nul(_) => SpawnFailure::App(error.to_string()),
+        SpawnError::Child {
+            step: Step::Exec,
+            source,
+        } if source.raw_os_error() == Some(nix::libc::ENOEXEC) => SpawnFailure::App(format!(
+            "{program} is no program of this machine; a script begins with a line such as #!/bin/sh"
+        )),
+        SpawnError::Child {
+            step: Step::Exec | Step::Chdir,
+            source,
+        } => SpawnFailure::App(format!("{program}: {error}", error = source)),
+        SpawnError::Child { .. } | SpawnError::Pidfd(_) | SpawnError::System(_) => {
+            SpawnFailure::System(error.to_string())
+        }
+    }
+}
+
+impl Process {
+    /// Tell the worker; what does not fit now is sent when it has read.
+    pub(super) fn command(&mut self, command: Command) {
+        self.unsent.push_back(command);
+        self.flush();
+    }
+
+    /// Send what is waiting.
+    pub(super) fn flush(&mut self) {
+        while let Some(command) = self.unsent.front() {
+            match self.channel.send(command) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // A worker that closed its end is told by signals, and by its death.
+                Ok(()) | Err(_) => self.unsent.pop_front(),
+            };
+        }
+    }
+
+    pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
+        crate::sys::signals::send(&self.child.pidfd, signal)
+    }
+
+    /// Kill the worker and all that it started in its process group.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.killed = true;
+        // It may have left the group that it led.
+        self.signal(SIGKILL)?;
+        crate::sys::signals::kill_group(self.pid)
+    }
+
+    fn register(&self, id: WorkerId, registry: &Registry) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        register(
+            &self.child.pidfd,
+            Source::Life.token(id),
+            Interest::READABLE,
+            registry,
+        )?;
+        register(&self.channel, Source::Control.token(id), both, registry)?;
+        match &self.notify {
+            Some(socket) => register(
+                socket,
+                Source::Notify.token(id),
+                Interest::READABLE,
+                registry,
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Closing a descriptor that nobody else holds takes it out of the poll as
+    /// well; but a worker's forks may hold the channel's other end, never ours.
+    fn deregister(&self, registry: &Registry) {
+        let ours = [
+            self.child.pidfd.as_raw_fd(),
+            self.channel.as_fd().as_raw_fd(),
+        ];
+        let notify = self
+            .notify
+            .as_ref()
+            .map(|socket| socket.as_fd().as_raw_fd());
+        for fd in ours.into_iter().chain(notify) {
+            let _ = registry.deregister(&mut SourceFd(&fd));
+        }
+    }
+
+    /// Requests in flight; of a dead worker, those that died with it.
+    pub(super) fn in_flight(&self) -> u32 {
+        match &self.row {
+            Some(row) => row.snapshot().in_flight,
+            None => self.died_with.0,
+        }
+    }
+
+    /// The oldest of these requests.
+    pub(super) fn oldest(&self) -> Vec<RequestUnderway> {
+        match &self.row {
+            Some(row) => row.oldest(),
+            None => self.died_with.1.clone(),
+        }
+    }
+
+    /// The worker is dead: take the last numbers out of its row, for another to use it.
+    pub(super) fn close_row(&mut self) -> Option<RowSnapshot> {
+        let row = self.row.take()?;
+        let last = row.snapshot();
+        self.died_with = (last.in_flight, row.oldest());
+        row.clear();
+        Some(last)
+    }
+}
+
+fn register(
+    fd: &impl AsFd,
+    token: Token,
+    interest: Interest,
+    registry: &Registry,
+) -> io::Result<()> {
+    registry.register(&mut SourceFd(&fd.as_fd().as_raw_fd()), token, interest)
+}
+
+/// How long the master waits at its end for what it killed.
+pub(super) fn last_patience(now: Instant) -> Instant {
+    now + std::time::Duration::from_secs(1)
+}

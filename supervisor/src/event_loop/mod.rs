@@ -1,0 +1,329 @@
+//! The master's loop: events in, actions out; it decides nothing.
+//!
+//! Everything that happens (a signal, a word of a worker, a death, a deadline)
+//! is told to the [`Fleet`], and what the fleet answers is carried out in
+//! order. Nothing runs when nothing is due.
+
+mod carry_out;
+mod crew;
+mod narrate;
+mod reload;
+pub mod spec;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::{Events, Interest, Poll, Token};
+use rustix::process::Pid;
+use signal_hook::consts::{
+    SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
+};
+use tracing::{debug, warn};
+use worker_api::message::{MAX_MESSAGE, Report};
+use worker_api::scoreboard::Scoreboard;
+
+use crate::config::Sources;
+use crate::fleet::{Carrier, Event, ExitStatus, Fleet, Generation, MAX_ROWS, Moment, WorkerId};
+use crate::logging::LogControl;
+use crate::ops::{Metrics, OpsServer};
+use crate::sys::cgroup::OomWatch;
+use crate::sys::channel::Received;
+use crate::sys::listener::Inherited;
+use crate::sys::process;
+use crate::sys::signals::{self, Signals};
+
+use crew::{Crew, FIRST_TOKEN, Source};
+use reload::Surroundings;
+use spec::Spec;
+
+const SIGNALS: Token = Token(0);
+const FIRST_OPS_TOKEN: usize = 1;
+const _: () = assert!(FIRST_OPS_TOKEN + 2 * OpsServer::TOKENS <= FIRST_TOKEN);
+
+/// Messages of one worker that are read before others get their turn.
+const FAIR_SHARE: usize = 32;
+
+/// What the loop starts with.
+pub struct Setup {
+    /// Where the configuration comes from, to read it again at a reload.
+    pub sources: Sources,
+    /// The first generation.
+    pub spec: Spec,
+    /// The master's signals; subscribed before anything that takes time.
+    pub signals: Signals,
+    /// Listening sockets that were handed to the master and are not used yet.
+    pub inherited: Inherited,
+    /// How to reopen the log.
+    pub log: LogControl,
+}
+
+/// The master.
+pub struct EventLoop {
+    poll: Poll,
+    signals: Signals,
+    start: Instant,
+    fleet: Fleet,
+    specs: BTreeMap<Generation, Spec>,
+    last_generation: Generation,
+    crew: Crew,
+    board: Scoreboard,
+    board_fd: OwnedFd,
+    /// What the scoreboard is to say.
+    pod_healthy: bool,
+    surroundings: Surroundings,
+    /// Those of the generation that is being rolled out.
+    upcoming: Option<Surroundings>,
+    metrics: Metrics,
+    oom: OomWatch,
+    sources: Sources,
+    inherited: Inherited,
+    log: LogControl,
+    /// Children that the master did not start.
+    strangers: Vec<Pid>,
+    /// Events that came up while actions were carried out.
+    inbox: VecDeque<Event>,
+    /// Workers that may have more to say than their fair share.
+    talkative: BTreeSet<(WorkerId, u8)>,
+    /// When the pod began to drain.
+    drain_began: Option<Moment>,
+    exit: Option<ExitStatus>,
+}
+
+impl EventLoop {
+    /// Everything in place, no worker yet.
+    ///
+    /// # Errors
+    /// When the system gives no descriptor or memory, or the ops listener
+    /// cannot be bound.
+    pub fn new(setup: Setup) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut signals = setup.signals;
+        poll.registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let (board, board_fd) = Scoreboard::create(MAX_ROWS)?;
+        let generation = Generation(1);
+        let spec = setup.spec;
+        let mut this = Self {
+            fleet: Fleet::new(generation, spec.policy(), process::chance()),
+            poll,
+            signals,
+            start: Instant::now(),
+            specs: BTreeMap::new(),
+            last_generation: generation,
+            crew: Crew::new(),
+            board,
+            board_fd,
+            pod_healthy: false,
+            surroundings: Surroundings {
+                address: spec.config.health.listen,
+                ops: None,
+                log: spec.config.log.clone(),
+            },
+            upcoming: None,
+            metrics: Metrics::new(SystemTime::now(), &narrate::RESTART_REASONS),
+            oom: OomWatch::start(),
+            sources: setup.sources,
+            inherited: setup.inherited,
+            log: setup.log,
+            strangers: process::children(),
+            inbox: VecDeque::new(),
+            talkative: BTreeSet::new(),
+            drain_began: None,
+            exit: None,
+        };
+        this.surroundings.ops = this.bind_ops(&spec.config)?;
+        this.introduce(&spec);
+        this.specs.insert(generation, spec);
+        Ok(this)
+    }
+
+    /// Run until every worker is gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses to poll.
+    pub fn run(mut self) -> io::Result<ExitStatus> {
+        self.tell(Event::Started);
+        let mut events = Events::with_capacity(256);
+        loop {
+            if let Some(status) = self.exit {
+                self.leave();
+                return Ok(status);
+            }
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                polled => polled?,
+            }
+            for event in &events {
+                self.dispatch(event.token(), event.is_writable());
+            }
+            self.hear_the_talkative();
+            if self
+                .fleet
+                .next_deadline()
+                .is_some_and(|due| due <= self.now())
+            {
+                self.tell(Event::Tick);
+            }
+            self.expire_ops();
+        }
+    }
+
+    fn now(&self) -> Moment {
+        view::moment(self.start)
+    }
+
+    /// Until something is due; for ever when nothing is.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.talkative.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let fleet = self.fleet.next_deadline().map(|due| due - self.now());
+        let now = Instant::now();
+        let both = [Some(&self.surroundings), self.upcoming.as_ref()];
+        let servers = both.into_iter().flatten().filter_map(|of| of.ops.as_ref());
+        let ops = servers.filter_map(OpsServer::next_deadline);
+        let ops = ops.map(|due| due.saturating_duration_since(now)).min();
+        fleet.into_iter().chain(ops).min()
+    }
+
+    fn dispatch(&mut self, token: Token, writable: bool) {
+        if token == SIGNALS {
+            self.take_signals();
+        } else if let Some((worker, source)) = Source::of(token) {
+            match source {
+                Source::Life => self.reap_worker(worker),
+                Source::Control | Source::Notify => self.hear(worker, source, FAIR_SHARE),
+            }
+            if let Some(process) = self.crew.get_mut(worker).filter(|_| writable) {
+                process.flush();
+            }
+        } else {
+            self.answer_probes(token);
+        }
+    }
+
+    fn answer_probes(&mut self, token: Token) {
+        let (fleet, crew, healthy) = (&self.fleet, &self.crew, self.pod_healthy);
+        let start = self.start;
+        let mut view = || view::view(fleet, crew, healthy, view::moment(start));
+        let next = self.upcoming.as_mut().and_then(|next| next.ops.as_mut());
+        let mut servers = self.surroundings.ops.as_mut().into_iter().chain(next);
+        if let Some(ops) = servers.find(|ops| ops.owns(token)) {
+            let registry = self.poll.registry();
+            ops.ready(token, registry, Instant::now(), &self.metrics, &mut view);
+        }
+    }
+
+    fn expire_ops(&mut self) {
+        let next = self.upcoming.as_mut().and_then(|next| next.ops.as_mut());
+        for ops in self.surroundings.ops.as_mut().into_iter().chain(next) {
+            ops.expire(Instant::now(), self.poll.registry());
+        }
+    }
+
+    fn take_signals(&mut self) {
+        let pending: Vec<i32> = self.signals.pending().collect();
+        for signal in pending {
+            debug!(signal = signals::name(signal), "signal");
+            match signal {
+                SIGTERM => self.tell(Event::Terminate),
+                SIGINT => self.tell(Event::Interrupt),
+                SIGQUIT => self.tell(Event::Quit),
+                SIGTTIN => self.tell(Event::ScaleOut),
+                SIGTTOU => self.tell(Event::ScaleIn),
+                // A terminal sends it at each change of its size.
+                SIGWINCH if process::has_terminal() => {
+                    debug!("SIGWINCH ignored: it comes from the terminal")
+                }
+                SIGWINCH => self.tell(Event::RetireAll),
+                SIGHUP => self.reload(),
+                SIGUSR1 => self.reopen_logs(),
+                SIGUSR2 => warn!(
+                    "SIGUSR2 ignored: the upgrade in place is not supported yet; SIGHUP reloads"
+                ),
+                SIGCHLD => self.reap_all(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Hear what a worker has to say, but not for ever.
+    fn hear(&mut self, id: WorkerId, source: Source, most: usize) {
+        let key = (id, source as u8);
+        self.talkative.remove(&key);
+        for _ in 0..most {
+            let Some(process) = self.crew.get_mut(id) else {
+                return;
+            };
+            let mut buffer = [0; MAX_MESSAGE];
+            let (received, carrier) = match (source, &process.notify) {
+                (Source::Notify, Some(socket)) => (socket.receive(&mut buffer), Carrier::Notify),
+                _ => (process.channel.receive(&mut buffer), Carrier::Control),
+            };
+            let decoded = match received {
+                Received::Nothing | Received::End => return,
+                Received::TooLong => Err(format!("longer than {MAX_MESSAGE} bytes")),
+                Received::Frame(frame) => Report::decode(frame).map_err(|error| error.to_string()),
+            };
+            match decoded {
+                Ok(reports) => {
+                    for report in reports {
+                        self.tell(Event::Reported {
+                            worker: id,
+                            carrier,
+                            report,
+                        });
+                    }
+                }
+                Err(reason) if !process.garbled => {
+                    process.garbled = true;
+                    let (slot, pid) = (process.slot, Pid::as_raw(Some(process.pid)));
+                    warn!(
+                        slot,
+                        pid, "a worker's message is ignored, and all like it: {reason}"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+        self.talkative.insert(key);
+    }
+
+    fn hear_the_talkative(&mut self) {
+        for (worker, source) in self.talkative.clone() {
+            let source = if source == Source::Notify as u8 {
+                Source::Notify
+            } else {
+                Source::Control
+            };
+            self.hear(worker, source, FAIR_SHARE);
+        }
+    }
+
+    /// SIGCHLD: reap until none remain, orphans included.
+    fn reap_all(&mut self) {
+        while let Some(pid) = process::next_dead() {
+            match self.crew.by_pid(pid) {
+                Some(worker) => self.reap_worker(worker),
+                None => {
+                    let end = process::reap(pid);
+                    debug!(pid = Pid::as_raw(Some(pid)), ?end, "orphan reaped");
+                }
+            }
+        }
+    }
+
+    /// Tell the core, and do what it answers.
+    fn tell(&mut self, event: Event) {
+        self.inbox.push_back(event);
+        while let Some(event) = self.inbox.pop_front() {
+            let actions = self.fleet.handle(event, self.now());
+            for action in actions {
+                self.carry_out(action);
+            }
+        }
+    }
+}

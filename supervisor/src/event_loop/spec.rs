@@ -1,0 +1,342 @@
+//! What one generation of workers is started with.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::OpenOptions;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::config::{self, AccessLog, Config, Http, Loaded, Origin, WorkerCount};
+use crate::fleet::{self, Level, Policy};
+use crate::sys::cgroup;
+use crate::sys::listener::{BindError, Inherited, Listener, bind};
+use crate::sys::spawn::FIRST_FD;
+
+/// Probes to wait for before lameduck may end early, where the probe is not described.
+const PROBE_FAILURES: u32 = 3;
+
+/// One generation: its configuration, and what that led to.
+#[derive(Debug)]
+pub struct Spec {
+    /// The configuration.
+    pub config: Config,
+    /// The executable.
+    pub program: PathBuf,
+    /// The listening sockets, in the order of their descriptors in a worker.
+    pub listeners: Vec<Rc<Listener>>,
+    /// Where requests are logged, as workers take it: `-`, or a path that holds wherever they run.
+    pub access_log: Option<OsString>,
+}
+
+impl Spec {
+    /// The numbers that the core decides by.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        let Config {
+            workers,
+            shutdown,
+            reload,
+            http,
+            ..
+        } = &self.config;
+        Policy {
+            count: self.count(),
+            min_ready: workers.min_ready,
+            level: self.level(),
+            ready_after: workers.ready_after,
+            boot_timeout: workers.boot_timeout,
+            hang_timeout: workers.hang_timeout,
+            term_immediately: workers.term_immediately,
+            recycle: fleet::Recycle {
+                max_requests: workers.max_requests,
+                max_requests_jitter: workers.max_requests_jitter,
+                max_lifetime: workers.max_lifetime,
+                max_rss: workers.max_rss,
+            },
+            restart: fleet::Restart {
+                backoff: workers.restart.backoff,
+                backoff_max: workers.restart.backoff_max,
+                crash_limit: workers.restart.crash_limit,
+            },
+            shutdown: fleet::Shutdown {
+                lameduck: shutdown.lameduck,
+                lameduck_quiet: shutdown.lameduck_quiet,
+                failure_threshold: shutdown
+                    .probe
+                    .as_ref()
+                    .map_or(PROBE_FAILURES, |probe| probe.failure_threshold),
+                unready_delay: shutdown.unready_delay,
+                drain_timeout: shutdown.drain_timeout,
+                kill_margin: shutdown.kill_margin,
+            },
+            surge: reload.surge,
+            retire_bound: http.keep_alive,
+        }
+    }
+
+    fn count(&self) -> usize {
+        let min_ready = self.config.workers.min_ready;
+        match self.config.workers.count {
+            WorkerCount::Fixed(count) => count,
+            WorkerCount::Auto => cgroup::cpus().max(min_ready),
+        }
+    }
+
+    /// The configured level; `None` where the worker shows what it is.
+    fn level(&self) -> Option<Level> {
+        match self.config.workers.level {
+            config::Level::Auto => None,
+            config::Level::Plain => Some(Level::Plain),
+            config::Level::Notify => Some(Level::Notify),
+            config::Level::Native => Some(Level::Native),
+        }
+    }
+
+    /// Whether the worker gets a socket to notify the master by.
+    #[must_use]
+    pub fn takes_notifications(&self) -> bool {
+        matches!(self.level(), None | Some(Level::Notify))
+    }
+
+    /// The signal by which the kernel tells a worker that the master died. A
+    /// native worker learns it from the end of its control channel.
+    #[must_use]
+    pub fn death_signal(&self) -> Option<i32> {
+        let needs_one = self.level() != Some(Level::Native);
+        needs_one.then(|| self.config.workers.stop_signal.number())
+    }
+
+    /// The arguments of the worker in `slot`, with the placeholders filled in.
+    #[must_use]
+    pub fn args(&self, slot: usize) -> Vec<String> {
+        let port = self.listeners.iter().find_map(|listener| listener.port());
+        let port = port.map_or_else(|| "{port}".to_owned(), |port| port.to_string());
+        let fill = |arg: &String| {
+            arg.replace("{fd}", &FIRST_FD.to_string())
+                .replace("{port}", &port)
+                .replace("{worker}", &slot.to_string())
+        };
+        self.config.app.args.iter().map(fill).collect()
+    }
+
+    /// The environment of a worker, but for what only the child knows.
+    #[must_use]
+    pub fn environment(&self, identity: &Identity<'_>) -> Vec<(OsString, OsString)> {
+        let inherited = std::env::vars_os().filter(|(name, _)| !is_ours(name));
+        let configured = self
+            .config
+            .app
+            .env
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let configured: Vec<(OsString, OsString)> = configured.collect();
+        let mut env: Vec<(OsString, OsString)> = inherited
+            .filter(|(name, _)| !self.config.app.env.contains_key(&*name.to_string_lossy()))
+            .collect();
+        env.extend(configured.into_iter().filter(|(name, _)| !is_ours(name)));
+        let names: Vec<String> = self
+            .listeners
+            .iter()
+            .map(|listener| listener.name())
+            .collect();
+        let mut set = |name: &str, value: String| env.push((name.into(), value.into()));
+        set("LISTEN_FDS", self.listeners.len().to_string());
+        set("LISTEN_FDNAMES", names.join(":"));
+        set("GRACEFORK_WORKER", identity.slot.to_string());
+        set("GRACEFORK_GENERATION", identity.generation.to_string());
+        set("GRACEFORK_CONTROL_FD", identity.control_fd.to_string());
+        set(
+            "GRACEFORK_SCOREBOARD_FD",
+            identity.scoreboard_fd.to_string(),
+        );
+        set("GRACEFORK_THREADS", self.config.workers.threads.to_string());
+        set("GRACEFORK_MAX_REQUESTS", identity.max_requests.to_string());
+        set(
+            "GRACEFORK_DRAIN_TIMEOUT_USEC",
+            micros(self.config.shutdown.drain_timeout),
+        );
+        set(
+            "GRACEFORK_UNHEALTHY_STATUS",
+            self.config.health.unhealthy_status.to_string(),
+        );
+        if let Some(path) = &self.config.health.path {
+            set("GRACEFORK_HEALTH_PATH", path.clone());
+        }
+        for (name, value) in http_settings(&self.config.http) {
+            set(name, value);
+        }
+        if let Some(target) = &self.access_log {
+            let format = self.config.log.access_format.as_str();
+            set("GRACEFORK_ACCESS_FORMAT", format.to_owned());
+            env.push(("GRACEFORK_ACCESS_LOG".into(), target.clone()));
+        }
+        let mut set = |name: &str, value: String| env.push((name.into(), value.into()));
+        if let Some(timeout) = self.config.workers.hang_timeout {
+            set("WATCHDOG_USEC", micros(timeout));
+        }
+        if let Some(socket) = identity.notify_socket {
+            env.push(("NOTIFY_SOCKET".into(), socket.to_owned()));
+        }
+        env
+    }
+}
+
+/// What tells one worker from another.
+#[derive(Debug)]
+pub struct Identity<'a> {
+    /// Its row of the scoreboard.
+    pub slot: usize,
+    /// Its generation.
+    pub generation: u64,
+    /// The number of its end of the control channel.
+    pub control_fd: i32,
+    /// The number of the scoreboard.
+    pub scoreboard_fd: i32,
+    /// Requests after which it reports that its time has come; 0 is never.
+    pub max_requests: u64,
+    /// The name of its notify socket.
+    pub notify_socket: Option<&'a OsStr>,
+}
+
+/// What native workers are told of `[http]`.
+fn http_settings(http: &Http) -> [(&'static str, String); 10] {
+    let body_timeout = http.body_timeout.unwrap_or_default();
+    [
+        ("GRACEFORK_KEEP_ALIVE_USEC", micros(http.keep_alive)),
+        ("GRACEFORK_HEADER_TIMEOUT_USEC", micros(http.header_timeout)),
+        ("GRACEFORK_BODY_TIMEOUT_USEC", micros(body_timeout)),
+        (
+            "GRACEFORK_MAX_CONNECTIONS",
+            http.max_connections.to_string(),
+        ),
+        (
+            "GRACEFORK_LIMIT_REQUEST_LINE",
+            http.limit_request_line.to_string(),
+        ),
+        (
+            "GRACEFORK_LIMIT_REQUEST_FIELDS",
+            http.limit_request_fields.to_string(),
+        ),
+        (
+            "GRACEFORK_LIMIT_REQUEST_FIELD_SIZE",
+            http.limit_request_field_size.to_string(),
+        ),
+        ("GRACEFORK_MAX_BODY", http.max_body.unwrap_or(0).to_string()),
+        (
+            "GRACEFORK_FORWARDED_ALLOW_IPS",
+            http.forwarded_allow_ips.to_string(),
+        ),
+        (
+            "GRACEFORK_PROXY_PROTOCOL",
+            u8::from(http.proxy_protocol).to_string(),
+        ),
+    ]
+}
+
+fn micros(length: Duration) -> String {
+    length.as_micros().to_string()
+}
+
+/// Variables of the contract, which a worker gets from its own master or not
+/// at all; the master's own settings are not for it either.
+fn is_ours(name: &OsStr) -> bool {
+    let contract = [
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+    ];
+    let name = name.to_string_lossy();
+    name.starts_with("GRACEFORK_") || contract.contains(&&*name)
+}
+
+/// Why a configuration that reads well cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The app is not there, or cannot be executed.
+    #[error("{0}")]
+    App(config::Problem),
+    /// An argument asks for a port that no listener has.
+    #[error(
+        "error: an argument holds `{{port}}`, but no listener in `listen.bind` has a port\n  = help: use `{{fd}}`, the number of the inherited descriptor"
+    )]
+    NoPort,
+    /// Requests cannot be logged.
+    #[error("error: the access log {path} cannot be opened: {source}", path = .path.display())]
+    AccessLog {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// An address cannot be served.
+    #[error("error: {0}")]
+    Bind(#[from] BindError),
+}
+
+/// Make a valid configuration runnable: find the app and bind what is asked
+/// for. A socket that `before` has for the same address goes on listening;
+/// sockets that were handed to the master take the place of the default address.
+///
+/// # Errors
+/// See [`PrepareError`]; whatever was bound is closed again.
+pub fn prepare(
+    loaded: Loaded,
+    before: &[Rc<Listener>],
+    inherited: &mut Inherited,
+) -> Result<Spec, PrepareError> {
+    let program = config::find_program(&loaded.config.app, std::env::var("PATH").ok().as_deref());
+    let program = program.map_err(PrepareError::App)?;
+    let by_default = *loaded.origin("listen.bind") == Origin::Default;
+    let mut config = loaded.config;
+    if by_default && !inherited.addresses().is_empty() {
+        config.listen.bind = inherited.addresses().to_vec();
+    }
+    let access_log = access_log(&config.log.access)?;
+    let mut listeners = Vec::new();
+    for address in &config.listen.bind {
+        let kept = before.iter().find(|listener| listener.address() == address);
+        let listener = match kept {
+            Some(listener) => Rc::clone(listener),
+            None => Rc::new(bind(address, &config.listen, inherited)?),
+        };
+        listeners.push(listener);
+    }
+    let wants_port = config.app.args.iter().any(|arg| arg.contains("{port}"));
+    if wants_port && listeners.iter().all(|listener| listener.port().is_none()) {
+        return Err(PrepareError::NoPort);
+    }
+    Ok(Spec {
+        config,
+        program,
+        listeners,
+        access_log,
+    })
+}
+
+/// Whether the file can be opened is found out here, for a clear word and not a worker's death.
+fn access_log(access: &AccessLog) -> Result<Option<OsString>, PrepareError> {
+    let path = match access {
+        AccessLog::Off => return Ok(None),
+        AccessLog::Stdout => return Ok(Some("-".into())),
+        AccessLog::Path(path) => path,
+    };
+    // A FIFO is opened by its reader first, and would hold the master up.
+    let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    let opened = if is_special {
+        Ok(())
+    } else {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).open(path).map(drop)
+    };
+    let absolute = opened.and_then(|()| std::path::absolute(path));
+    absolute
+        .map(|path| Some(path.into_os_string()))
+        .map_err(|source| PrepareError::AccessLog {
+            path: path.clone(),
+            source,
+        })
+}

@@ -1,0 +1,14 @@
+//! gracefork, as a library: what the binary is made of.
+//!
+//! Read in this order: `fleet` decides, `event_loop` carries out, `sys`
+//! knows the system; `run` brings them together. `config` and `cli` are what a
+//! user wrote, `ops` is what a probe sees.
+
+pub mod cli;
+pub mod config;
+pub mod event_loop;
+pub mod fleet;
+pub mod logging;
+pub mod ops;
+pub mod run;
+pub mod sys;

@@ -1,0 +1,135 @@
+//! From the command line to the exit status. The only room that prints.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the one printer of answers and errors"
+)]
+
+use std::process::ExitCode;
+
+use crate::cli::{self, Command};
+use crate::config::{self, Loaded, Sources};
+use crate::event_loop::spec::{PrepareError, prepare};
+use crate::event_loop::{EventLoop, Setup};
+use crate::fleet::ExitStatus;
+use crate::logging;
+use crate::sys::listener::Inherited;
+use crate::sys::process::adopt_orphans;
+use crate::sys::signals;
+
+/// Bad usage, a bad configuration, or an address that cannot be bound.
+const REFUSED: u8 = 1;
+
+/// Do what the command line says.
+#[must_use]
+pub fn run() -> ExitCode {
+    // First of all, before anything is opened: what was handed to us.
+    let inherited = Inherited::from_environment();
+    let done = match cli::parse(std::env::args_os()) {
+        Err(usage) if usage.status == 0 => {
+            print!("{}", usage.text);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(usage) => Err(Failure {
+            text: usage.text,
+            status: usage.status,
+        }),
+        Ok(Command::Run(sources)) => supervise(with_environment(sources), inherited),
+        Ok(Command::Check(sources)) => check(&with_environment(sources)),
+        Ok(Command::Config(sources)) => load(&with_environment(sources)).map(|loaded| {
+            print!("{}", loaded.to_toml());
+            ExitCode::SUCCESS
+        }),
+    };
+    done.unwrap_or_else(|failure| {
+        eprintln!("{}", failure.text.trim_end());
+        ExitCode::from(failure.status)
+    })
+}
+
+/// What is told before the program ends without having run.
+struct Failure {
+    text: String,
+    status: u8,
+}
+
+impl Failure {
+    fn refused(text: impl ToString) -> Self {
+        Self {
+            text: text.to_string(),
+            status: REFUSED,
+        }
+    }
+}
+
+impl From<PrepareError> for Failure {
+    fn from(error: PrepareError) -> Self {
+        let status = if matches!(error, PrepareError::App(_)) {
+            ExitStatus::AppLoad.code()
+        } else {
+            REFUSED
+        };
+        Self {
+            text: error.to_string(),
+            status,
+        }
+    }
+}
+
+fn with_environment(sources: Sources) -> Sources {
+    Sources {
+        env: config::environment(),
+        ..sources
+    }
+}
+
+fn load(sources: &Sources) -> Result<Loaded, Failure> {
+    config::load(sources).map_err(Failure::refused)
+}
+
+/// `gracefork APP`: load, bind, run.
+fn supervise(sources: Sources, mut inherited: Inherited) -> Result<ExitCode, Failure> {
+    // From here on SIGTERM is an order to exit 0, however long the rest takes.
+    let signals = signals::subscribe()
+        .map_err(|error| Failure::refused(format!("error: no signal handlers: {error}")))?;
+    let loaded = load(&sources)?;
+    let warnings = loaded.warnings.clone();
+    let spec = prepare(loaded, &[], &mut inherited)?;
+    let log = logging::start(&spec.config.log).map_err(|error| {
+        Failure::refused(format!(
+            "error: the log file cannot be opened (`log.file`): {error}"
+        ))
+    })?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Err(error) = adopt_orphans() {
+        tracing::warn!("processes whose parent dies will not be adopted: {error}");
+    }
+    let master = EventLoop::new(Setup {
+        sources,
+        spec,
+        signals,
+        inherited,
+        log,
+    })
+    .map_err(|error| Failure::refused(format!("error: {error}")))?;
+    let status = master
+        .run()
+        .map_err(|error| Failure::refused(format!("error: the event loop broke: {error}")))?;
+    Ok(ExitCode::from(status.code()))
+}
+
+/// `gracefork check`: as a start would, but nothing is bound.
+fn check(sources: &Sources) -> Result<ExitCode, Failure> {
+    let loaded = load(sources)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if !loaded.config.app.program.is_empty() {
+        let path = std::env::var("PATH").ok();
+        config::find_program(&loaded.config.app, path.as_deref()).map_err(Failure::refused)?;
+    }
+    println!("{}", loaded.summary());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,268 @@
+//! `NOTIFY_SOCKET`: a datagram socket a worker, for programs that speak sd_notify(3).
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt,
+};
+use rustix::fs::FlockOperation;
+use socket2::{Domain, SockAddr, Socket, Type};
+use worker_api::message::MAX_MESSAGE;
+
+use super::channel::Received;
+use super::process::chance;
+
+/// Where notify sockets live: a private folder, where one can be written.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: Option<PathBuf>,
+    /// Says that the folder is in use, for as long as the master lives.
+    _lock: Option<File>,
+    /// Makes abstract names unique: the containers of a pod share them, and in
+    /// each the master may be PID 1.
+    token: u64,
+}
+
+impl RunDirectory {
+    /// A new folder that only this user can enter, in the first place that
+    /// allows it; else none, and sockets get abstract names, which some
+    /// clients cannot reach.
+    #[must_use]
+    pub fn create() -> Self {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        let places = runtime.into_iter().chain([
+            PathBuf::from("/run"),
+            std::env::temp_dir(),
+            PathBuf::from("/dev/shm"),
+        ]);
+        let templates = places.map(|place| place.join("gracefork-XXXXXX"));
+        // A socket's path has 108 bytes at most (unix(7)), the file's name included.
+        let mut fitting = templates.filter(|template| template.as_os_str().len() < 80);
+        let made = fitting.find_map(|template| {
+            let path = nix::unistd::mkdtemp(&template).ok()?;
+            let lock = File::open(&path).ok()?;
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+            template.parent().map(sweep);
+            Some((path, lock))
+        });
+        let (path, lock) = made.unzip();
+        Self {
+            path,
+            _lock: lock,
+            token: chance(),
+        }
+    }
+
+    /// The folder, where there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
+
+/// Remove what killed masters of this user left behind: folders that nobody has locked.
+fn sweep(place: &Path) {
+    let own = nix::unistd::geteuid().as_raw();
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+        let named = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("gracefork-");
+        let Ok(folder) = entry.metadata() else {
+            continue;
+        };
+        // One that is being made has no lock for a moment.
+        let aged = folder
+            .modified()
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_secs(60)));
+        if !named || !aged || !folder.is_dir() || folder.uid() != own {
+            continue;
+        }
+        let Ok(lock) = File::open(entry.path()) else {
+            continue;
+        };
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // What is left in it belongs to nobody any more.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// The master's end: it only receives.
+#[derive(Debug)]
+pub struct NotifySocket {
+    socket: OwnedFd,
+    /// The value of `NOTIFY_SOCKET`; an abstract name begins with `@`.
+    name: OsString,
+    path: Option<PathBuf>,
+}
+
+impl NotifySocket {
+    /// A socket named after the worker.
+    ///
+    /// # Errors
+    /// When it cannot be made or bound.
+    pub fn bind(directory: &RunDirectory, worker: u64) -> io::Result<Self> {
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM.cloexec().nonblocking(), None)?;
+        let path = directory
+            .path()
+            .map(|directory| directory.join(format!("notify-{worker}")));
+        let name = match &path {
+            Some(path) => {
+                socket.bind(&SockAddr::unix(path)?)?;
+                path.clone().into_os_string()
+            }
+            None => {
+                let name = format!("gracefork-{:016x}-notify-{worker}", directory.token);
+                socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+                format!("@{name}").into()
+            }
+        };
+        setsockopt(&socket, sockopt::PassCred, &true)?;
+        Ok(Self {
+            socket: socket.into(),
+            name,
+            path,
+        })
+    }
+
+    /// What the worker finds in `NOTIFY_SOCKET`.
+    #[must_use]
+    pub fn name(&self) -> &OsString {
+        &self.name
+    }
+
+    /// Take the next message. Those of other users are dropped unseen.
+    pub fn receive<'a>(&self, buffer: &'a mut [u8; MAX_MESSAGE]) -> Received<'a> {
+        match self.receive_one(buffer) {
+            Err(Errno::EAGAIN | Errno::EINTR) => Received::Nothing,
+            Ok(Message {
+                trusted: true,
+                length,
+            }) if length > MAX_MESSAGE => Received::TooLong,
+            Ok(Message {
+                trusted: true,
+                length,
+            }) => Received::Frame(&buffer[..length]),
+            Ok(Message { trusted: false, .. }) | Err(_) => Received::Frame(&[]),
+        }
+    }
+
+    fn receive_one(&self, buffer: &mut [u8; MAX_MESSAGE]) -> nix::Result<Message> {
+        let mut slices = [IoSliceMut::new(&mut buffer[..])];
+        let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; SCM_MAX_FD]);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC | MsgFlags::MSG_CMSG_CLOEXEC;
+        let fd = self.socket.as_raw_fd();
+        let received = recvmsg::<()>(fd, &mut slices, Some(&mut control), flags)?;
+        let own = nix::unistd::geteuid().as_raw();
+        let mut message = Message {
+            length: received.bytes,
+            trusted: false,
+        };
+        for control in received.cmsgs()? {
+            match control {
+                ControlMessageOwned::ScmCredentials(sender) => {
+                    message.trusted = sender.uid() == own || sender.uid() == 0;
+                }
+                // We keep none; closing them is also how sd_notify_barrier(3) is answered.
+                ControlMessageOwned::ScmRights(descriptors) => {
+                    descriptors.into_iter().for_each(|fd| {
+                        let _ = nix::unistd::close(fd);
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(message)
+    }
+}
+
+/// The most descriptors that one message can carry (unix(7)).
+const SCM_MAX_FD: usize = 253;
+
+struct Message {
+    length: usize,
+    trusted: bool,
+}
+
+impl AsFd for NotifySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for NotifySocket {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn messages_arrive_whole_and_too_long_ones_are_told() {
+        let directory = RunDirectory::create();
+        let socket = NotifySocket::bind(&directory, 7).unwrap();
+        let client = UnixDatagram::unbound().unwrap();
+        client
+            .send_to(b"READY=1\nSTATUS=up", socket.name())
+            .unwrap();
+        client
+            .send_to(&[b'x'; MAX_MESSAGE + 1], socket.name())
+            .unwrap();
+        let mut buffer = [0; MAX_MESSAGE];
+        assert_eq!(
+            socket.receive(&mut buffer),
+            Received::Frame(b"READY=1\nSTATUS=up")
+        );
+        assert_eq!(socket.receive(&mut buffer), Received::TooLong);
+        assert_eq!(socket.receive(&mut buffer), Received::Nothing);
+    }
+
+    #[test]
+    fn without_a_folder_the_name_is_abstract() {
+        let nowhere = RunDirectory {
+            path: None,
+            _lock: None,
+            token: 1,
+        };
+        let socket = NotifySocket::bind(&nowhere, 8).unwrap();
+        assert!(socket.name().to_string_lossy().starts_with("@gracefork-"));
+    }
+
+    #[test]
+    fn nothing_is_left_behind() {
+        let directory = RunDirectory::create();
+        let path = directory.path().unwrap().to_owned();
+        let socket = NotifySocket::bind(&directory, 9).unwrap();
+        assert!(path.join("notify-9").exists());
+        drop(socket);
+        assert!(!path.join("notify-9").exists());
+        drop(directory);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,162 @@
+//! Children: reaping them, adopting orphans, leaving none behind.
+#![expect(
+    unsafe_code,
+    reason = "the safe wrappers of waitid(2) know neither the pid nor all signals"
+)]
+
+use std::hash::BuildHasher;
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
+
+/// Become the parent of every descendant whose own parent dies. PID 1 is that anyway.
+///
+/// # Errors
+/// Those of prctl(2) `PR_SET_CHILD_SUBREAPER`.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// A number that is different in each process, from the system's randomness.
+#[must_use]
+pub fn chance() -> u64 {
+    std::hash::RandomState::new().hash_one(0)
+}
+
+/// How a process ended, by wait(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal killed it; the flag says that it left a core.
+    Killed(i32, bool),
+}
+
+/// The next child that is dead and not reaped yet. It stays so.
+#[must_use]
+pub fn next_dead() -> Option<Pid> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: an all-zero siginfo_t is valid, waitid(2) writes to nothing else,
+    // and what it says of a child has a pid; it stays zero when there is none.
+    let pid = unsafe {
+        let mut child: libc::siginfo_t = std::mem::zeroed();
+        // "No children" is an answer, not an error.
+        match libc::waitid(libc::P_ALL, 0, &raw mut child, flags) {
+            0 => child.si_pid(),
+            _ => 0,
+        }
+    };
+    Pid::from_raw(pid)
+}
+
+/// Reap one child; `None` when it still lives or is not ours.
+#[must_use]
+pub fn reap(pid: Pid) -> Option<End> {
+    let (_, status) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).ok()??;
+    Some(end_of(status))
+}
+
+fn end_of(status: WaitStatus) -> End {
+    const CORE: i32 = 0x80; // WCOREFLAG of wait(2)
+    match status.terminating_signal() {
+        Some(signal) => End::Killed(signal, status.as_raw() & CORE != 0),
+        None => End::Exited(status.exit_status().unwrap_or(0)),
+    }
+}
+
+/// Kill and reap whatever is still a child of this process, but for
+/// `strangers`; returns how many had to be killed.
+pub fn kill_children(strangers: &[Pid], deadline: Instant) -> usize {
+    let mut killed = 0;
+    loop {
+        while let Some(dead) = next_dead().filter(|dead| !strangers.contains(dead)) {
+            let _ = reap(dead);
+        }
+        let left: Vec<Pid> = children()
+            .into_iter()
+            .filter(|child| !strangers.contains(child))
+            .collect();
+        for &child in &left {
+            // A child is a zombie at worst until it is reaped: the pid is its own.
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+            killed += usize::from(wait_for(child, deadline));
+        }
+        // Their own children become ours.
+        if left.is_empty() || Instant::now() >= deadline {
+            return killed;
+        }
+    }
+}
+
+fn wait_for(child: Pid, deadline: Instant) -> bool {
+    if let Ok(pidfd) = rustix::process::pidfd_open(child, PidfdFlags::empty()) {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
+        let timeout = rustix::event::Timespec::try_from(left).ok();
+        let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref());
+    }
+    reap(child).is_some()
+}
+
+/// The children of this process. Those that are there before it starts any
+/// came with it, from whoever was this process before its exec.
+#[must_use]
+pub fn children() -> Vec<Pid> {
+    let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    list.split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
+/// Whether this process has a controlling terminal (tty(4)).
+#[must_use]
+pub fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Resident memory of a process in bytes, by proc(5) `statm`.
+#[must_use]
+pub fn resident_bytes(pid: Pid) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", Pid::as_raw(Some(pid)))).ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn pid_of(child: &std::process::Child) -> Pid {
+        Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "reaping them is what is tested")]
+    fn ends_are_told_apart() {
+        let exits = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+        assert!(wait_for_end(&exits) == End::Exited(7));
+        let dies = Command::new("sh")
+            .args(["-c", "kill -TERM $$"])
+            .spawn()
+            .unwrap();
+        assert!(wait_for_end(&dies) == End::Killed(15, false));
+    }
+
+    fn wait_for_end(child: &std::process::Child) -> End {
+        let pidfd = rustix::process::pidfd_open(pid_of(child), PidfdFlags::empty()).unwrap();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+        reap(pid_of(child)).unwrap()
+    }
+
+    #[test]
+    fn memory_is_measured() {
+        assert!(resident_bytes(rustix::process::getpid()).unwrap() > 100_000);
+    }
+}

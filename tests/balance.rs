@@ -1,0 +1,123 @@
+//! Who takes a new connection: the workers in turns, none that is at its limit, and rather not one
+//! that is busy or has more than the others.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::schedule::alone;
+use crate::harness::{Builder, Conn, Server};
+
+const APART: Duration = Duration::from_millis(5);
+
+#[test]
+fn keep_alive_connections_are_spread_evenly_over_the_workers() {
+    let _alone = alone();
+    for builder in [Builder::axum(), Builder::hello()] {
+        let server = builder.workers(4).start();
+        let _open: Vec<Conn> = (0..64)
+            .map(|_| {
+                thread::sleep(APART);
+                open(&server)
+            })
+            .collect();
+        let open = connections(&server);
+        assert_eq!(open.iter().sum::<u64>(), 64, "{open:?}");
+        println!("64 connections: {open:?}");
+        // 1.15 times the mean.
+        assert!(open.iter().all(|&open| open <= 18), "{open:?}");
+        server.shut_down();
+    }
+}
+
+#[test]
+fn new_connections_go_to_the_others_while_a_worker_is_busy() {
+    let _alone = alone();
+    let server = Builder::hello().workers(4).start();
+    let mut slow = open(&server);
+    slow.send_get("/slow/5").unwrap();
+    let status = server.wait_status("a busy worker", |status| {
+        status.workers.iter().any(|worker| worker.in_flight == 1)
+    });
+    let busy = status.workers.iter().find(|it| it.in_flight == 1).unwrap();
+    // It learns of its being busy a millisecond later.
+    thread::sleep(Duration::from_millis(100));
+    let _open: Vec<Conn> = (0..24)
+        .map(|_| {
+            thread::sleep(APART);
+            open(&server)
+        })
+        .collect();
+    let status = server.status();
+    let still = &status.workers[busy.slot];
+    assert_eq!((still.in_flight, still.connections), (1, 1), "{status:?}");
+    let open = connections(&server);
+    assert!(open.iter().all(|&open| open <= 10), "{open:?}");
+    assert_eq!(slow.read_response().unwrap().status, 200);
+    // It is one of them again.
+    let _more: Vec<Conn> = (0..6).map(|_| self::open(&server)).collect();
+    assert!(connections(&server)[busy.slot] > 1);
+    server.shut_down();
+}
+
+#[test]
+fn at_its_limit_a_worker_leaves_connections_to_others_or_in_the_queue() {
+    for builder in [Builder::axum(), Builder::hello()] {
+        let server = builder.set("http.max_connections", 3).start();
+        let mut taken: Vec<Conn> = (0..6).map(|_| open(&server)).collect();
+        assert_eq!(connections(&server), [3, 3]);
+        let mut waiting: Vec<Conn> = (0..2).map(|_| server.connect()).collect();
+        for connection in &mut waiting {
+            connection.send_get("/").unwrap();
+        }
+        for connection in &mut taken {
+            assert_eq!(connection.get("/").unwrap().status, 200);
+        }
+        assert_eq!(connections(&server), [3, 3], "none was refused, none taken");
+        taken.truncate(4);
+        for connection in &mut waiting {
+            assert_eq!(connection.read_response().unwrap().status, 200);
+        }
+        assert_eq!(connections(&server), [3, 3]);
+        server.shut_down();
+    }
+}
+
+#[test]
+fn a_worker_that_has_lost_its_connections_is_the_first_to_get_new_ones() {
+    for builder in [Builder::axum(), Builder::hello()] {
+        let server = builder.start();
+        let open: Vec<(u64, Conn)> = (0..24).map(|_| open_at(&server)).collect();
+        let first = server.status().workers[0].pid.unwrap();
+        let kept: Vec<_> = open
+            .into_iter()
+            .filter(|(pid, _)| *pid != u64::from(first))
+            .collect();
+        server.wait_status("the closed ones gone", |status| {
+            status.workers[0].connections == 0
+        });
+        let _new: Vec<_> = (0..6).map(|_| open_at(&server)).collect();
+        let open = connections(&server);
+        // The other one learns of its lead when it takes a connection itself.
+        assert!(open[0] >= 5, "{open:?} after {}", kept.len());
+        server.shut_down();
+    }
+}
+
+/// A connection that has had an answer.
+fn open(server: &Server) -> Conn {
+    open_at(server).1
+}
+
+/// The same, with the process that has it.
+fn open_at(server: &Server) -> (u64, Conn) {
+    let mut connection = server.connect();
+    let health = connection.get("/health").unwrap();
+    assert!(!health.close);
+    (health.json()["pid"].as_u64().unwrap(), connection)
+}
+
+/// The open connections of each worker.
+fn connections(server: &Server) -> Vec<u64> {
+    let workers = server.status().workers;
+    workers.iter().map(|worker| worker.connections).collect()
+}

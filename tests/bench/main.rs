@@ -1,0 +1,76 @@
+//! `make bench`: what the master costs and how quick it is, as one table. Release binaries, real
+//! processes, real sockets; a missed goal is marked in the table and makes the exit status 1.
+//!
+//! Names of measures as arguments run only those: `cargo bench --workspace --bench master -- crash`.
+//! docs/benchmarks.md tells more.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is a benchmark: it prints, and ends where it cannot measure"
+)]
+
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    clippy::wrong_self_convention,
+    reason = "the end-to-end tests use the rest, and are held against the lints"
+)]
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod births;
+mod figures;
+mod machine;
+mod measures;
+mod table;
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+
+use measures::{crash, crowd, exit, idle, memory, reload};
+use table::Section;
+
+/// A name to ask for it by, and what does it.
+type Measure = (&'static str, fn() -> Section);
+
+const MEASURES: [Measure; 6] = [
+    ("memory", memory::measure),
+    ("idle", idle::measure),
+    ("crash", crash::measure),
+    ("crowd", crowd::measure),
+    ("exit", exit::measure),
+    ("reload", reload::measure),
+];
+
+fn main() -> ExitCode {
+    // cargo adds flags of its own.
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
+    machine::write_binaries_out();
+    let before = machine::load_average();
+    let mut sections = Vec::new();
+    let mut broken = Vec::new();
+    for (name, measure) in MEASURES.iter().filter(|(name, _)| wanted(name)) {
+        eprintln!("measuring: {name}");
+        match catch_unwind(measure) {
+            Ok(section) => sections.push(section),
+            Err(_) => broken.push(*name),
+        }
+    }
+    println!("\n{}", machine::describe());
+    println!(
+        "Load average of the machine before and after: {before}, {}\n",
+        machine::load_average()
+    );
+    let missed = table::print(&sections);
+    for name in &broken {
+        println!("{name}: NOT MEASURED, see the failure above");
+    }
+    ExitCode::from(u8::from(missed || !broken.is_empty()))
+}

@@ -1,0 +1,29 @@
+//! End to end: the real binary, real workers, real sockets. One scenario a test, named as a
+//! sentence; `harness` hides the processes.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "these are tests"
+)]
+
+mod harness;
+
+mod accounting;
+mod balance;
+mod config;
+mod contract;
+mod crash;
+mod foreign;
+mod idle;
+mod misbehaviour;
+mod ops;
+mod pid1;
+mod recycle;
+mod reload;
+mod scale;
+mod shutdown;
+mod signals;
+mod sockets;
+mod stubborn;

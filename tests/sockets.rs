@@ -1,0 +1,172 @@
+//! Listeners of every kind: TCP, IPv6, Unix, inherited.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+
+use crate::harness::{Builder, Conn, Load, Signal, Target};
+
+#[test]
+fn an_ipv6_address_is_served() {
+    let Ok(probe) = TcpListener::bind("[::1]:0") else {
+        return crate::harness::programs::skip("IPv6 on the loopback");
+    };
+    drop(probe);
+    let address = format!("[::1]:{}", crate::harness::ports::free_port());
+    let server = Builder::axum()
+        .bind([address.clone()])
+        .target(Target::Tcp(address.parse().unwrap()))
+        .start();
+    assert_eq!(server.get("/").text(), "hello");
+    server.shut_down();
+}
+
+#[test]
+fn a_unix_socket_is_served_and_removed_at_the_end() {
+    for builder in [Builder::axum(), Builder::plain("plain.py", &[])] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let server = builder
+            .bind([format!("unix:{}", path.display())])
+            .target(Target::Unix(path.clone()))
+            .start();
+        let load = Load::start(&server.target);
+        load.wait_for(100);
+        load.stop().assert_none_lost();
+        server.shut_down();
+        assert!(!path.exists(), "the socket file is removed");
+    }
+}
+
+#[test]
+fn a_stale_unix_socket_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(
+        path.exists(),
+        "a socket that nobody listens on is left behind"
+    );
+    let server = Builder::axum()
+        .bind([format!("unix:{}", path.display())])
+        .target(Target::Unix(path))
+        .start();
+    assert_eq!(server.get("/").status, 200);
+    server.shut_down();
+}
+
+#[test]
+fn a_live_unix_socket_is_an_error_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let _live = UnixListener::bind(&path).unwrap();
+    let server = Builder::axum()
+        .bind([format!("unix:{}", path.display())])
+        .spawn();
+    server.expect_exit(1);
+    server.wait_log(&[path.to_str().unwrap(), "in use"]);
+    assert!(
+        Conn::open(&Target::Unix(path)).is_ok(),
+        "the other's socket still stands"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    std::fs::write(&path, "precious").unwrap();
+    let server = Builder::axum()
+        .bind([format!("unix:{}", path.display())])
+        .spawn();
+    server.expect_exit(1);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn sockets_of_socket_activation_are_used_as_they_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let unix = UnixListener::bind(&path).unwrap();
+    let target = Target::Tcp(tcp.local_addr().unwrap());
+    let sockets: Vec<OwnedFd> = vec![tcp.into(), unix.into()];
+    let mut builder = Builder::axum().socket_activated(sockets).target(target);
+    builder.config.remove("listen");
+    let server = builder.start();
+    assert_eq!(server.get("/").text(), "hello");
+    assert_eq!(
+        Conn::open(&Target::Unix(path))
+            .unwrap()
+            .get("/")
+            .unwrap()
+            .text(),
+        "hello"
+    );
+    server.shut_down();
+}
+
+#[test]
+fn a_socket_is_inherited_by_its_number() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target::Tcp(tcp.local_addr().unwrap());
+    let server = Builder::axum()
+        .inherited(vec![tcp.into()])
+        .bind(["fd:3"])
+        .target(target)
+        .start();
+    assert_eq!(server.get("/").text(), "hello");
+    server.signal(Signal::HUP);
+    server.wait_status("the next generation", |status| {
+        status.generation == 2 && status.workers.iter().all(|worker| worker.generation == 2)
+    });
+    assert_eq!(
+        server.get("/").text(),
+        "hello",
+        "the inherited socket is kept over a reload"
+    );
+    server.shut_down();
+}
+
+#[test]
+fn a_number_that_is_no_socket_is_an_error() {
+    let server = Builder::axum().bind(["fd:77"]).spawn();
+    server.expect_exit(1);
+    server.wait_log(&["fd:77"]);
+}
+
+#[test]
+fn several_addresses_are_served_and_named() {
+    let ports = [
+        crate::harness::ports::free_port(),
+        crate::harness::ports::free_port(),
+    ];
+    let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
+    let targets = addresses
+        .clone()
+        .map(|address| Target::Tcp(address.parse().unwrap()));
+    let server = Builder::axum()
+        .bind(addresses)
+        .target(targets[0].clone())
+        .start();
+    for target in &targets {
+        assert_eq!(Conn::open(target).unwrap().get("/").unwrap().status, 200);
+    }
+    server.shut_down();
+}
+
+#[test]
+fn a_port_is_free_again_right_after_the_end() {
+    let server = Builder::axum().start();
+    let Target::Tcp(address) = server.target else {
+        unreachable!()
+    };
+    assert_eq!(server.get("/").status, 200);
+    server.shut_down();
+    let again = Builder::axum()
+        .bind([address.to_string()])
+        .target(Target::Tcp(address))
+        .start();
+    assert_eq!(again.get("/").status, 200);
+    again.shut_down();
+}

@@ -1,0 +1,17 @@
+"""Takes SIGTERM as "say unhealthy and serve on", the well-known trick, and ends on SIGQUIT."""
+
+import signal
+
+from worker import App, say, wait_for_signal
+
+app = App().start()
+
+
+def unhealthy(*_):
+    say("is unhealthy now")
+    app.healthy = False
+
+
+signal.signal(signal.SIGTERM, unhealthy)
+wait_for_signal(signal.SIGQUIT)
+app.stop()

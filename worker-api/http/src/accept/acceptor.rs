@@ -1,0 +1,271 @@
+//! One listener's connections: taken while the worker takes any, and, when it drains, to the last
+//! one in the queue.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Sleep, Timer};
+use rustix::net::SocketFlags;
+use worker_api::{Drain, Listener};
+
+use super::gate::{Gate, Place};
+use super::policy::Stance;
+use super::seat::Seat;
+use crate::setup::Setup;
+
+/// Pause after a failed accept; it doubles with each failure in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A worker that stands aside leaves a connection so long to the others. Those whose turn it is
+/// may hang in a call; then it is better served here.
+const GRACE: Duration = Duration::from_millis(10);
+/// So many connections it takes after that.
+const LEFT_OVER: usize = 16;
+
+/// So many connections the last round takes at most: who is flooded has to leave all the same.
+const LAST_ROUND: usize = 16_384;
+/// So many of them between two turns of everybody else.
+const AT_ONCE: usize = 64;
+/// How long the last round waits for descriptors to come free, in pauses.
+const LAST_PAUSES: usize = 20;
+
+/// How a driver is told of a seat's events.
+pub(crate) trait Watch {
+    /// Ready once for each event, or each few, since it was last ready.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// See the module. The driver polls it when the worker's stage changes, too.
+pub(crate) struct Acceptor<W, M> {
+    listener: Arc<Listener>,
+    watch: W,
+    gate: Arc<Gate>,
+    place: Place,
+    drain: Drain,
+    timer: M,
+    rest: Option<Rest>,
+    pause: Duration,
+    last: Last,
+}
+
+/// What it waits for besides events.
+enum Rest {
+    /// Accepting failed.
+    Pause(Pin<Box<dyn Sleep>>),
+    /// Another worker should take what has come.
+    Grace(Pin<Box<dyn Sleep>>),
+}
+
+/// The last round.
+#[derive(Default)]
+struct Last {
+    accepted: usize,
+    pauses: usize,
+}
+
+impl<W: Watch, M: Timer> Acceptor<W, M> {
+    /// Takes part in accepting from now on. `watch` hears of the events of `seat`, which is one
+    /// for `listener`.
+    pub(crate) fn new(
+        setup: &Setup,
+        listener: Arc<Listener>,
+        seat: Seat,
+        watch: W,
+        timer: M,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            place: setup.gate.enroll(seat)?,
+            listener,
+            watch,
+            gate: Arc::clone(&setup.gate),
+            drain: setup.drain.clone(),
+            timer,
+            rest: None,
+            pause: FIRST_PAUSE,
+            last: Last::default(),
+        })
+    }
+
+    /// Accepts until the worker takes no more connections; ready then, with the seat left.
+    pub(crate) fn poll_serving(
+        &mut self,
+        cx: &mut Context<'_>,
+        welcome: &mut impl FnMut(OwnedFd),
+    ) -> Poll<()> {
+        while self.drain.stage().accepts() {
+            let grace_is_over = match &mut self.rest {
+                Some(Rest::Pause(sleep)) => {
+                    ready!(sleep.as_mut().poll(cx));
+                    self.rejoin();
+                    continue;
+                }
+                Some(Rest::Grace(sleep)) => sleep.as_mut().poll(cx).is_ready(),
+                None => false,
+            };
+            if grace_is_over {
+                self.rest = None;
+                self.take_left_over(welcome);
+                continue;
+            }
+            match ready!(self.watch.poll_event(cx)) {
+                Ok(()) => self.take_turn(welcome),
+                Err(error) => self.rest_after(&error),
+            }
+        }
+        self.rest = None;
+        self.gate.close(self.place);
+        // One that this worker may have been woken for, and nobody else was.
+        if let Ok(socket) = self.accept() {
+            self.welcome(socket, welcome);
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes what waits in the queue, asking the kernel until it says that there is nothing; ready
+    /// then. The listener is to be closed next.
+    pub(crate) fn poll_last_round(
+        &mut self,
+        cx: &mut Context<'_>,
+        welcome: &mut impl FnMut(OwnedFd),
+    ) -> Poll<()> {
+        if let Some(Rest::Pause(sleep)) = &mut self.rest {
+            ready!(sleep.as_mut().poll(cx));
+            self.rest = None;
+        }
+        for _ in 0..AT_ONCE {
+            match self.accept() {
+                Ok(socket) => self.welcome(socket, welcome),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(()),
+                Err(error) if is_of_peer(&error) => {}
+                Err(error) if self.last.pauses < LAST_PAUSES => {
+                    self.last.pauses += 1;
+                    self.pause = FIRST_PAUSE;
+                    self.rest_after(&error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "connections are left in the accept queue");
+                    return Poll::Ready(());
+                }
+            }
+            self.last.accepted += 1;
+            if self.last.accepted == LAST_ROUND {
+                tracing::warn!("the accept queue does not get empty; closing it");
+                return Poll::Ready(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Something has come.
+    fn take_turn(&mut self, welcome: &mut impl FnMut(OwnedFd)) {
+        match self.gate.stance() {
+            // One, then it is another's turn.
+            Stance::In => {
+                self.rest = None;
+                if self.take_one(welcome) {
+                    self.gate.look();
+                    self.rejoin();
+                }
+            }
+            Stance::Aside if self.rest.is_some() => {}
+            Stance::Aside => {
+                let until = self.timer.now() + GRACE;
+                self.rest = Some(Rest::Grace(self.timer.sleep_until(until)));
+            }
+            // An event of before. What waits is told of again when there is room.
+            Stance::Full => {}
+        }
+    }
+
+    /// What should have been another's may be there still.
+    fn take_left_over(&mut self, welcome: &mut impl FnMut(OwnedFd)) {
+        for _ in 0..LEFT_OVER {
+            if self.gate.look() != Stance::Aside || !self.take_one(welcome) {
+                break;
+            }
+        }
+        if self.rest.is_none() {
+            self.rejoin();
+        }
+    }
+
+    /// Takes one connection. `false` if there was none, or accepting fails.
+    fn take_one(&mut self, welcome: &mut impl FnMut(OwnedFd)) -> bool {
+        loop {
+            match self.accept() {
+                Ok(socket) => {
+                    self.welcome(socket, welcome);
+                    return true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if is_of_peer(&error) => {}
+                Err(error) => {
+                    self.rest_after(&error);
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(rustix::net::accept_with(&*self.listener, flags)?)
+    }
+
+    fn welcome(&mut self, socket: OwnedFd, welcome: &mut impl FnMut(OwnedFd)) {
+        self.pause = FIRST_PAUSE;
+        if matches!(*self.listener, Listener::Tcp { .. }) {
+            // Heads and bodies go out in one write; what is written last must not wait for an ACK.
+            if let Err(error) = rustix::net::sockopt::set_tcp_nodelay(&socket, true) {
+                tracing::debug!(%error, "cannot set TCP_NODELAY");
+            }
+        }
+        welcome(socket);
+    }
+
+    fn rejoin(&mut self) {
+        self.rest = None;
+        if let Err(error) = self.gate.rejoin(self.place) {
+            self.rest_after(&error);
+        }
+    }
+
+    /// Accepting fails, and would again at once.
+    fn rest_after(&mut self, error: &io::Error) {
+        tracing::error!(%error, pause = ?self.pause, "cannot accept");
+        self.gate.pause(self.place);
+        let until = self.timer.now() + self.pause;
+        self.rest = Some(Rest::Pause(self.timer.sleep_until(until)));
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+impl<W, M> Drop for Acceptor<W, M> {
+    fn drop(&mut self) {
+        self.gate.close(self.place);
+    }
+}
+
+/// Whether the failure is about the connection that was to be accepted, not about us: the next
+/// one may do.
+fn is_of_peer(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::ConnectionRefused
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+            | Kind::Interrupted
+    )
+}

@@ -1,0 +1,77 @@
+//! A listener's place in an epoll, among all the workers that wait for the same connections.
+//!
+//! The kernel keeps a queue of waiters for each listener. An exclusive waiter that sleeps is woken
+//! alone, the first in the queue first; one that leaves and joins anew is the last. So each takes
+//! its turn, and a worker that is at work, and does not sleep in its epoll, is passed over.
+#![expect(
+    unsafe_code,
+    reason = "an epoll of a runtime is known by its number only"
+)]
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use worker_api::Listener;
+
+/// See the module. Every event says the same: have a look.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    epoll: OwnedFd,
+    data: u64,
+    listener: Arc<Listener>,
+}
+
+impl Seat {
+    /// A seat in `epoll`, where `data` names the listener.
+    pub(crate) fn new(epoll: OwnedFd, data: u64, listener: &Arc<Listener>) -> Self {
+        Self {
+            epoll,
+            data,
+            listener: Arc::clone(listener),
+        }
+    }
+
+    /// A seat in an epoll that somebody else owns, under the name that the owner uses.
+    pub(crate) fn in_epoll_of(
+        epoll: RawFd,
+        data: u64,
+        listener: &Arc<Listener>,
+    ) -> io::Result<Self> {
+        // SAFETY: the number is used for this one call only. If the owner has closed it, it is not
+        // valid or names another file; the call then fails, or what is made of the copy does.
+        let epoll = unsafe { BorrowedFd::borrow_raw(epoll) };
+        let epoll = rustix::io::fcntl_dupfd_cloexec(epoll, 0)?;
+        Ok(Self::new(epoll, data, listener))
+    }
+
+    /// Becomes the last in the queue of those of whom one is woken for each connection.
+    /// Connections that wait already are told of, too.
+    pub(crate) fn queue_up(&self) -> io::Result<()> {
+        self.join(EventFlags::IN | EventFlags::ET | EventFlags::EXCLUSIVE)
+    }
+
+    /// Is told of the next connection, or of one that waits already, and of none after that. This
+    /// takes no turn of another's away.
+    pub(crate) fn look_on(&self) -> io::Result<()> {
+        self.join(EventFlags::IN | EventFlags::ET | EventFlags::ONESHOT)
+    }
+
+    /// Is told of nothing.
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        match epoll::delete(&self.epoll, &*self.listener) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn join(&self, flags: EventFlags) -> io::Result<()> {
+        // Not a change of what is there: that keeps the place in the queue, and the kernel allows
+        // none where `EXCLUSIVE` is concerned.
+        self.leave()?;
+        let data = EventData::new_u64(self.data);
+        Ok(epoll::add(&self.epoll, &*self.listener, data, flags)?)
+    }
+}

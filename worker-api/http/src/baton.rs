@@ -1,0 +1,165 @@
+//! The baton driver: hyper on mio, for handlers that may block.
+//!
+//! A handler is called on the very thread that has read its request, so a fast one costs no thread
+//! switch. While it runs, that thread has put down the *baton*, the right to poll the kernel and to
+//! run connections; if the call lasts, another thread takes the baton and goes on with everything
+//! else. `docs/architecture.md` of the project has the picture.
+//!
+//! Reading order: `handover` is the protocol, one word; `crew` the threads that wait to take over;
+//! `queue` and `state` what there is to do; `relay` the loop that puts these together; `executor`
+//! what is below it; `visit` a connection; `call` a call of the handler.
+
+mod accept;
+mod block;
+mod call;
+mod crew;
+mod executor;
+mod files;
+mod handover;
+mod outgoing;
+mod pipe;
+mod queue;
+mod reactor;
+mod relay;
+mod request;
+mod response;
+mod socket;
+mod state;
+mod sync;
+mod timers;
+mod upgrade;
+mod visit;
+
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use mio::Interest;
+use worker_api::{Drain, DrainEvents, Stage, Worker};
+
+pub use self::request::RequestBody;
+pub use self::response::Body;
+pub use self::upgrade::Upgraded;
+
+use self::accept::Accepting;
+use self::call::Calls;
+use self::executor::Core;
+use self::reactor::{Side, Source};
+use self::visit::House;
+use crate::error::ServeError;
+use crate::setup::Setup;
+
+/// A request as a handler gets it.
+pub type Request = http::Request<RequestBody>;
+
+/// A response as the driver takes it; a handler may give one with any body that becomes a [`Body`].
+pub type Response = http::Response<Body>;
+
+/// So long a forced end waits for calls that do not return.
+const FORCED_END: Duration = Duration::from_secs(1);
+
+/// What answers requests: any `Fn(Request) -> http::Response<B>` where `B` becomes a [`Body`].
+///
+/// It may block, and it may be called on several threads at once, see
+/// [`Settings::threads`](worker_api::Settings::threads). A panic is answered with 500.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers a request.
+    fn call(&self, request: Request) -> Response;
+}
+
+impl<F, B> Handler for F
+where
+    F: Fn(Request) -> http::Response<B> + Send + Sync + 'static,
+    B: Into<Body>,
+{
+    fn call(&self, request: Request) -> Response {
+        self(request).map(Into::into)
+    }
+}
+
+/// Serves with a plain function that may block, as this worker until it has drained.
+///
+/// Says [`Worker::ready`] once it accepts, and [`Worker::drained`] before it returns: after that,
+/// return from `main`. In between it follows the worker's [`Stage`] as
+/// [`tokio::serve`](crate::tokio::serve) does, and waits for calls whose client has gone away too.
+///
+/// At most [`threads`](worker_api::Settings::threads) calls run at once; others wait, and while
+/// they do so, their connections, the built-in health path and the drain are attended to.
+///
+/// ```no_run
+/// use worker_http::{Request, Response};
+///
+/// let worker = worker_api::Worker::init()?;
+/// worker_http::serve(worker, |request: Request| Response::new("hello".into()))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// See [`ServeError`]. What happens to a single connection is no error here.
+pub fn serve(worker: Worker, handler: impl Handler) -> Result<(), ServeError> {
+    let threads = worker.settings().threads;
+    let setup = Setup::with_threads(&worker, Some(threads));
+    let core = Core::new(threads, Arc::clone(&setup.gate)).map_err(ServeError::Driver)?;
+    let calls = Calls {
+        core: Arc::clone(&core),
+        handler,
+    };
+    let house = House::new(setup, calls);
+    let listeners = worker.take_listeners();
+    if listeners.is_empty() {
+        return Err(ServeError::NoListener);
+    }
+    for listener in listeners {
+        let name = listener.name().to_owned();
+        let accepting = Accepting::new(&house, listener)
+            .map_err(|source| ServeError::Register { name, source })?;
+        core.spawn(accepting);
+    }
+    Herald::send(&core, &worker.drain()).map_err(ServeError::Driver)?;
+    core.start().map_err(ServeError::Driver)?;
+    worker.ready();
+    if !core.wait_until_over(FORCED_END) {
+        tracing::warn!("a call holds its thread; leaving without it");
+    }
+    worker.drained();
+    Ok(())
+}
+
+/// Tells every task of each change of the stage.
+struct Herald {
+    core: Weak<Core>,
+    drain: Drain,
+    events: DrainEvents,
+    source: Arc<Source>,
+}
+
+impl Herald {
+    fn send(core: &Arc<Core>, drain: &Drain) -> std::io::Result<()> {
+        let events = drain.subscribe()?;
+        let herald = Self {
+            source: core.reactor.watch(&events, Interest::READABLE)?,
+            core: Arc::downgrade(core),
+            drain: drain.clone(),
+            events,
+        };
+        Arc::new(herald).wake();
+        Ok(())
+    }
+}
+
+/// It is no task: it waits for the next change in the source itself.
+impl Wake for Herald {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        while let Poll::Ready(seen) = self.source.poll(Side::Read, &Context::from_waker(&waker)) {
+            self.events.clear();
+            self.source.would_block(Side::Read, seen);
+            if let Some(core) = self.core.upgrade() {
+                core.wake_all();
+                if self.drain.stage() == Stage::Forced {
+                    core.force();
+                }
+            }
+        }
+    }
+}

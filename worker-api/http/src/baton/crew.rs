@@ -1,0 +1,123 @@
+//! The threads that do not hold the baton and run no call: all rest but one, which watches.
+
+use std::time::Duration;
+
+use super::handover::{Baton, Look, Sight};
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, wait_for};
+
+/// A call that lasts longer than one or two of these goes on without the baton.
+const TICK: Duration = Duration::from_millis(1);
+
+pub(crate) struct Crew {
+    seats: Mutex<Seats>,
+    /// For those that rest.
+    summoned: Condvar,
+    /// For the one that watches.
+    poked: Condvar,
+    limit: usize,
+}
+
+struct Seats {
+    /// Watchers that were asked for and are not there yet; at most one.
+    summons: usize,
+    resting: usize,
+    threads: usize,
+    /// A call is about to wait for something that only the holder of the baton can bring.
+    urgent: bool,
+    over: bool,
+}
+
+impl Crew {
+    /// At most `limit` threads; the caller starts the first.
+    pub(crate) fn new(limit: usize) -> Self {
+        let seats = Seats {
+            summons: 0,
+            resting: 0,
+            threads: 1,
+            urgent: false,
+            over: false,
+        };
+        Self {
+            seats: Mutex::new(seats),
+            summoned: Condvar::new(),
+            poked: Condvar::new(),
+            limit,
+        }
+    }
+
+    /// Asks for a watcher. `true` if the caller has to start a thread for it. Where all threads
+    /// that may be are there and none rests, one is on its way back from a call.
+    #[must_use]
+    pub(crate) fn summon(&self) -> bool {
+        let mut seats = self.lock();
+        seats.summons += 1;
+        if seats.resting >= seats.summons {
+            self.summoned.notify_one();
+        } else if seats.threads < self.limit {
+            seats.threads += 1;
+            return true;
+        }
+        false
+    }
+
+    /// The thread that [`summon`](Self::summon) asked for could not be started.
+    pub(crate) fn not_started(&self, baton: &Baton) {
+        let mut seats = self.lock();
+        seats.threads -= 1;
+        seats.summons -= 1;
+        baton.unwatch();
+    }
+
+    /// Has the baton taken at once if it is free: a call is about to wait for its holder.
+    pub(crate) fn poke(&self, baton: &Baton) {
+        if baton.is_free() {
+            self.lock().urgent = true;
+            self.poked.notify_one();
+        }
+    }
+
+    /// Rests and watches until the baton is this thread's. `false` when all is over.
+    pub(crate) fn wait_for_baton(&self, baton: &Baton) -> bool {
+        let mut seats = self.lock();
+        loop {
+            seats.resting += 1;
+            while seats.summons == 0 && !seats.over {
+                seats = self
+                    .summoned
+                    .wait(seats)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            seats.resting -= 1;
+            if seats.over {
+                return false;
+            }
+            seats.summons -= 1;
+            let mut sight = Sight::none();
+            loop {
+                let look = match std::mem::take(&mut seats.urgent) {
+                    true => baton.seize(),
+                    false => baton.look(&mut sight),
+                };
+                match look {
+                    Look::Took => return true,
+                    Look::Rest => break,
+                    Look::Again => seats = wait_for(&self.poked, &self.seats, seats, TICK),
+                }
+                if seats.over {
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Sends all threads home.
+    pub(crate) fn end(&self) {
+        self.lock().over = true;
+        self.summoned.notify_all();
+        self.poked.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

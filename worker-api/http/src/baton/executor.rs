@@ -1,0 +1,249 @@
+//! Tasks and calls, the kernel and the clock: what is below the threads that pass the baton.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use hyper::rt::Timer as _;
+use slab::Slab;
+
+use super::reactor::Reactor;
+use super::relay::{Ground, Relay};
+use super::state::TaskState;
+use super::timers::Timers;
+use crate::accept::Gate;
+
+/// So long work goes on before the kernel is asked again what else there is.
+const TURN: Duration = Duration::from_millis(1);
+/// A call that lasted so long is not the last of its kind: its thread takes the next one at once.
+const LONG: Duration = Duration::from_millis(1);
+
+/// Everything that the threads of a worker share.
+pub(super) struct Core {
+    relay: Relay<Arc<Task>, Arc<dyn Job>>,
+    me: Weak<Self>,
+    pub(super) reactor: Reactor,
+    pub(super) timers: Timers,
+    gate: Arc<Gate>,
+    tasks: Mutex<Slab<Arc<Task>>>,
+    end: Mutex<End>,
+    end_changed: Condvar,
+}
+
+#[derive(Default)]
+struct End {
+    over: bool,
+    forced: bool,
+}
+
+/// A call of the app. It may block; it does not panic.
+pub(super) trait Job: Send + Sync {
+    fn run(self: Arc<Self>);
+}
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(super) struct Task {
+    core: Arc<Core>,
+    key: usize,
+    state: TaskState,
+    /// The state lets one thread at a time come here: the lock is never waited for.
+    future: Mutex<Option<BoxFuture>>,
+}
+
+impl Core {
+    pub(super) fn new(threads: NonZeroUsize, gate: Arc<Gate>) -> io::Result<Arc<Self>> {
+        let reactor = Reactor::new()?;
+        Ok(Arc::new_cyclic(|me| Self {
+            relay: Relay::new(threads.get()),
+            me: me.clone(),
+            reactor,
+            timers: Timers::new(),
+            gate,
+            tasks: Mutex::default(),
+            end: Mutex::default(),
+            end_changed: Condvar::new(),
+        }))
+    }
+
+    /// Starts the first thread; it holds the baton.
+    pub(super) fn start(&self) -> io::Result<()> {
+        self.start_with(true)
+    }
+
+    /// Blocks until there is no task and no call left, or the end is forced and had its time.
+    /// Tells whether nothing is left.
+    pub(super) fn wait_until_over(&self, forced_end: Duration) -> bool {
+        let mut end = self.end();
+        while !end.over && !end.forced {
+            end = self
+                .end_changed
+                .wait(end)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let waiting = self
+            .end_changed
+            .wait_timeout_while(end, forced_end, |end| !end.over);
+        waiting.unwrap_or_else(PoisonError::into_inner).0.over
+    }
+
+    /// The end is forced: whoever waits for it does not do so for long.
+    pub(super) fn force(&self) {
+        self.end().forced = true;
+        self.end_changed.notify_all();
+    }
+
+    /// Makes a future run to its end.
+    pub(super) fn spawn(self: &Arc<Self>, future: impl Future<Output = ()> + Send + 'static) {
+        let task = {
+            let mut tasks = self.tasks();
+            let entry = tasks.vacant_entry();
+            let task = Arc::new(Task {
+                core: Arc::clone(self),
+                key: entry.key(),
+                state: TaskState::queued(),
+                future: Mutex::new(Some(Box::pin(future))),
+            });
+            Arc::clone(entry.insert(task))
+        };
+        self.relay.push_task(&**self, task);
+    }
+
+    /// Makes a call, as soon as there is a permit.
+    pub(super) fn call(&self, job: Arc<dyn Job>) {
+        self.relay.push_call(self, job);
+    }
+
+    /// A call is about to wait for something that only the holder of the baton can bring.
+    pub(super) fn about_to_block(&self) {
+        self.relay.about_to_block();
+    }
+
+    /// Wakes every task: something that concerns all has changed.
+    pub(super) fn wake_all(&self) {
+        let tasks: Vec<_> = self.tasks().iter().map(|(_, task)| task.clone()).collect();
+        tasks.into_iter().for_each(Wake::wake);
+    }
+
+    fn start_with(&self, baton: bool) -> io::Result<()> {
+        let core = self.me.upgrade().ok_or(io::ErrorKind::NotFound)?;
+        let thread = thread::Builder::new().name("gracefork-app".to_owned());
+        thread.spawn(move || core.relay.live(&*core, baton))?;
+        Ok(())
+    }
+
+    fn end(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Slab<Arc<Task>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ground for Core {
+    type Task = Arc<Task>;
+    type Call = Arc<dyn Job>;
+
+    fn run(&self, task: Arc<Task>) {
+        task.run();
+    }
+
+    fn call(&self, job: Arc<dyn Job>) -> bool {
+        let begun = self.timers.now();
+        job.run();
+        self.timers.tick().saturating_duration_since(begun) >= LONG
+    }
+
+    fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
+        let timeout = if wait {
+            self.gate.look_before_waiting();
+            self.timers.left()
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.reactor.wait(timeout, || {
+            back();
+            self.timers.tick();
+            self.timers.begin_turn();
+        });
+        self.timers.ring();
+    }
+
+    fn wake_kernel(&self) {
+        self.reactor.wake();
+    }
+
+    fn is_stale(&self) -> bool {
+        self.timers.turn() > TURN
+    }
+
+    fn has_tasks(&self) -> bool {
+        !self.tasks().is_empty()
+    }
+
+    fn start_thread(&self) -> bool {
+        let started = self.start_with(false);
+        if let Err(error) = &started {
+            tracing::error!(%error, "cannot start a thread; a long call blocks the others");
+        }
+        started.is_ok()
+    }
+
+    fn over(&self) {
+        self.end().over = true;
+        self.end_changed.notify_all();
+    }
+}
+
+impl Task {
+    fn run(self: Arc<Self>) {
+        self.state.begin();
+        let waker = Waker::from(Arc::clone(&self));
+        let mut future = self.future.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = future.as_mut() else {
+            return;
+        };
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            running.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
+        if polled.as_ref().is_ok_and(std::task::Poll::is_pending) {
+            drop(future);
+            if self.state.pause() {
+                let core = Arc::clone(&self.core);
+                core.relay.push_task(&*core, self);
+            }
+            return;
+        }
+        self.state.finish();
+        if polled.is_err() {
+            tracing::error!("a connection panicked; it is closed");
+        }
+        // What it leaves behind may panic as well.
+        if catch_unwind(AssertUnwindSafe(|| *future = None)).is_err() {
+            tracing::error!("a connection panicked as it ended");
+        }
+        drop(future);
+        self.core.tasks().try_remove(self.key);
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        if self.state.wake() {
+            let core = Arc::clone(&self.core);
+            core.relay.push_task(&*core, self);
+        }
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.state.wake() {
+            self.core.relay.push_task(&*self.core, Arc::clone(self));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! From the thread of a call to a connection's task: the pieces of a response, with back-pressure.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::executor::Core;
+
+/// So many bytes wait for the client at most before the call does.
+const FULL: usize = 128 << 10;
+
+pub(super) fn pipe() -> (Sender, Receiver) {
+    let pipe = Arc::new(Pipe::default());
+    (Sender(Arc::clone(&pipe)), Receiver(pipe))
+}
+
+#[derive(Default)]
+struct Pipe {
+    shared: Mutex<Shared>,
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct Shared {
+    chunks: VecDeque<Bytes>,
+    len: usize,
+    /// How the sender has ended.
+    end: Option<io::Result<()>>,
+    /// Nobody receives any more.
+    closed: bool,
+    receiver: Option<Waker>,
+}
+
+/// The call's end. Dropped without [`end`](Sender::end), the response is cut off.
+pub(super) struct Sender(Arc<Pipe>);
+
+/// The connection's end.
+pub(super) struct Receiver(Arc<Pipe>);
+
+/// Nobody receives any more.
+pub(super) struct Closed;
+
+impl Sender {
+    /// Sends a piece; blocks while too much waits already.
+    pub(super) fn send(&self, core: &Core, chunk: Bytes) -> Result<(), Closed> {
+        let mut shared = self.0.lock();
+        while shared.len >= FULL && !shared.closed {
+            core.about_to_block();
+            shared = self
+                .0
+                .room
+                .wait(shared)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if shared.closed {
+            return Err(Closed);
+        }
+        shared.len += chunk.len();
+        shared.chunks.push_back(chunk);
+        let receiver = shared.receiver.take();
+        drop(shared);
+        receiver.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Says how it ended.
+    pub(super) fn end(&self, result: io::Result<()>) {
+        let receiver = {
+            let mut shared = self.0.lock();
+            if shared.end.is_none() {
+                shared.end = Some(result);
+            }
+            shared.receiver.take()
+        };
+        receiver.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.end(Err(io::Error::other("the app ended its response early")));
+    }
+}
+
+impl Receiver {
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let mut shared = self.0.lock();
+        if let Some(chunk) = shared.chunks.pop_front() {
+            let was_full = shared.len >= FULL;
+            shared.len -= chunk.len();
+            if was_full && shared.len < FULL {
+                self.0.room.notify_one();
+            }
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        match shared.end.take() {
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            Some(Ok(())) => {
+                shared.end = Some(Ok(()));
+                Poll::Ready(None)
+            }
+            None => {
+                shared.receiver = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether nothing more will come.
+    pub(super) fn is_at_end(&self) -> bool {
+        let shared = self.0.lock();
+        shared.chunks.is_empty() && matches!(shared.end, Some(Ok(())))
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let left = {
+            let mut shared = self.0.lock();
+            shared.closed = true;
+            std::mem::take(&mut shared.chunks)
+        };
+        drop(left);
+        self.0.room.notify_one();
+    }
+}
+
+impl Pipe {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

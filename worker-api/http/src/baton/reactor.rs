@@ -1,0 +1,210 @@
+//! Polls the kernel, and tells tasks that a socket of theirs may be read or written again.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Registry, Token};
+use slab::Slab;
+use worker_api::Listener;
+
+use crate::accept::Seat;
+
+/// So many events are taken from the kernel at once.
+const EVENTS: usize = 256;
+const WAKE: Token = Token(usize::MAX);
+
+pub(super) struct Reactor {
+    /// Of the holder of the baton; the lock is never waited for.
+    turn: Mutex<Turn>,
+    registry: Registry,
+    waker: mio::Waker,
+    sources: Mutex<Slab<Arc<Source>>>,
+}
+
+struct Turn {
+    poll: mio::Poll,
+    events: Events,
+}
+
+/// What is known of a descriptor that the reactor watches, edge-triggered and for all its life.
+pub(super) struct Source {
+    token: usize,
+    sides: Mutex<[Readiness; 2]>,
+}
+
+/// A direction.
+#[derive(Clone, Copy)]
+pub(super) enum Side {
+    Read = 0,
+    Write = 1,
+}
+
+#[derive(Default)]
+struct Readiness {
+    /// The kernel has not said "would block" since its last event.
+    ready: bool,
+    /// And never will again: the end of the stream, or an error.
+    ended: bool,
+    /// How many events there were, so that none is taken back unseen.
+    events: u32,
+    waiter: Option<Waker>,
+}
+
+/// Names the event after which an operation was tried.
+#[derive(Clone, Copy)]
+pub(super) struct Seen(u32);
+
+impl Reactor {
+    pub(super) fn new() -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let waker = mio::Waker::new(&registry, WAKE)?;
+        let events = Events::with_capacity(EVENTS);
+        Ok(Self {
+            turn: Mutex::new(Turn { poll, events }),
+            registry,
+            waker,
+            sources: Mutex::default(),
+        })
+    }
+
+    /// Watches a descriptor. It is to be closed when it is [forgotten](Self::forget).
+    pub(super) fn watch(&self, fd: &impl AsFd, interest: Interest) -> io::Result<Arc<Source>> {
+        let (source, token) = {
+            let mut sources = self.sources();
+            let entry = sources.vacant_entry();
+            let token = entry.key();
+            let write = Readiness {
+                ready: true,
+                ..Readiness::default()
+            };
+            let sides = Mutex::new([Readiness::default(), write]);
+            (
+                Arc::clone(entry.insert(Arc::new(Source { token, sides }))),
+                Token(token),
+            )
+        };
+        let raw = fd.as_fd().as_raw_fd();
+        self.registry
+            .register(&mut SourceFd(&raw), token, interest)
+            .inspect_err(|_| self.forget(&source))?;
+        Ok(source)
+    }
+
+    /// Watches a listener, as its seat says.
+    pub(super) fn seat(&self, listener: &Arc<Listener>) -> io::Result<(Arc<Source>, Seat)> {
+        let source = self.watch(listener.as_ref(), Interest::READABLE)?;
+        let epoll = self.registry.as_raw_fd();
+        let seat = Seat::in_epoll_of(epoll, source.token as u64, listener);
+        seat.map(|seat| (Arc::clone(&source), seat))
+            .inspect_err(|_| self.forget(&source))
+    }
+
+    /// The descriptor is closed. An event that is already under way may then meet the next one
+    /// with this token: it is a hint that does no harm.
+    pub(super) fn forget(&self, source: &Source) {
+        self.sources().try_remove(source.token);
+    }
+
+    /// Waits for events, at most for `timeout`, then says `back` and wakes the tasks that they are
+    /// for. For the holder of the baton.
+    pub(super) fn wait(&self, timeout: Option<Duration>, back: impl FnOnce()) {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Turn { poll, events } = &mut *turn;
+        let polled = poll.poll(events, timeout);
+        back();
+        if let Err(error) = polled {
+            if error.kind() != io::ErrorKind::Interrupted {
+                tracing::error!(%error, "cannot poll");
+            }
+            return;
+        }
+        for event in events.iter() {
+            let source = self.sources().get(event.token().0).map(Arc::clone);
+            let wakers = source.map_or([None, None], |source| source.take(event));
+            wakers.into_iter().flatten().for_each(Waker::wake);
+        }
+    }
+
+    /// Ends the wait of the holder of the baton.
+    pub(super) fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "cannot wake the loop");
+        }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Slab<Arc<Source>>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    /// Ready if the operation is worth a try; else `cx` is woken when it is.
+    pub(super) fn poll(&self, side: Side, cx: &Context<'_>) -> Poll<Seen> {
+        let mut sides = self.lock();
+        let state = &mut sides[side as usize];
+        if state.ready {
+            return Poll::Ready(Seen(state.events));
+        }
+        match &mut state.waiter {
+            Some(waiter) => waiter.clone_from(cx.waker()),
+            None => state.waiter = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// The operation, tried after `seen`, would block.
+    pub(super) fn would_block(&self, side: Side, seen: Seen) {
+        let mut sides = self.lock();
+        let state = &mut sides[side as usize];
+        state.ready = state.ended || state.events != seen.0;
+    }
+
+    /// Tries `operation` until it would block.
+    pub(super) fn poll_io<R>(
+        &self,
+        side: Side,
+        cx: &Context<'_>,
+        mut operation: impl FnMut(Seen) -> rustix::io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        use rustix::io::Errno;
+        loop {
+            let Poll::Ready(seen) = self.poll(side, cx) else {
+                return Poll::Pending;
+            };
+            match operation(seen) {
+                Err(Errno::WOULDBLOCK) => self.would_block(side, seen),
+                Err(Errno::INTR) => {}
+                done => return Poll::Ready(done.map_err(io::Error::from)),
+            }
+        }
+    }
+
+    fn take(&self, event: &Event) -> [Option<Waker>; 2] {
+        let mut sides = self.lock();
+        let failed = event.is_error();
+        let came = [
+            (event.is_readable(), event.is_read_closed() || failed),
+            (event.is_writable(), event.is_write_closed() || failed),
+        ];
+        let mut wakers = [None, None];
+        for ((state, (ready, ended)), waker) in sides.iter_mut().zip(came).zip(&mut wakers) {
+            if ready || ended {
+                state.ready = true;
+                state.ended |= ended;
+                state.events = state.events.wrapping_add(1);
+                *waker = state.waiter.take();
+            }
+        }
+        wakers
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [Readiness; 2]> {
+        self.sides.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,151 @@
+//! What the threads do with the baton: hold it, put it down for a call, take it up again, or leave
+//! it to another. It knows no kernel and no clock, so that `tests/model.rs` can run this very code
+//! in every order in which threads can meet.
+
+use std::collections::VecDeque;
+
+use super::crew::Crew;
+use super::handover::Baton;
+use super::queue::{Ended, Next, Queue, Turn};
+
+/// So many batches of tasks run before the kernel is asked what else there is.
+const BATCHES: u32 = 16;
+
+/// The baton, those who run with it, and what they run for.
+pub(crate) struct Relay<T, C> {
+    baton: Baton,
+    crew: Crew,
+    queue: Queue<T, C>,
+}
+
+/// What is below.
+pub(crate) trait Ground {
+    /// What is ready to run and never blocks.
+    type Task;
+    /// What may block.
+    type Call;
+    /// Runs a task.
+    fn run(&self, task: Self::Task);
+    /// Makes a call. `true` if it took long.
+    fn call(&self, call: Self::Call) -> bool;
+    /// Asks the kernel for events, and waits for some if told to; says `back` before it passes
+    /// them on.
+    fn poll_kernel(&self, wait: bool, back: impl FnOnce());
+    /// Ends such a wait.
+    fn wake_kernel(&self);
+    /// Whether the kernel was last asked some time ago.
+    fn is_stale(&self) -> bool;
+    /// Whether there is a task, ready or not.
+    fn has_tasks(&self) -> bool;
+    /// Starts a thread that does [`Relay::live`] without the baton. `false` if there can be none.
+    fn start_thread(&self) -> bool;
+    /// Nothing is left to do.
+    fn over(&self);
+}
+
+impl<T, C> Relay<T, C> {
+    /// At most `permits` calls at once, on one thread more. The first thread holds the baton.
+    pub(crate) fn new(permits: usize) -> Self {
+        Self {
+            baton: Baton::new(),
+            crew: Crew::new(permits.saturating_add(1)),
+            queue: Queue::new(permits),
+        }
+    }
+
+    /// A task is ready.
+    pub(crate) fn push_task(&self, ground: &impl Ground, task: T) {
+        if self.queue.push_task(task) {
+            ground.wake_kernel();
+        }
+    }
+
+    /// A call is wanted.
+    pub(crate) fn push_call(&self, ground: &impl Ground, call: C) {
+        if self.queue.push_call(call) {
+            ground.wake_kernel();
+        }
+    }
+
+    /// A call is about to wait for something that only the holder of the baton can bring.
+    pub(crate) fn about_to_block(&self) {
+        self.crew.poke(&self.baton);
+    }
+
+    /// The life of a thread.
+    pub(crate) fn live(&self, ground: &impl Ground<Task = T, Call = C>, holds: bool) {
+        let mut holds = holds || self.crew.wait_for_baton(&self.baton);
+        while holds {
+            match self.hold(ground) {
+                Left::Baton => holds = self.crew.wait_for_baton(&self.baton),
+                Left::Nothing => {
+                    self.crew.end();
+                    return ground.over();
+                }
+            }
+        }
+    }
+
+    fn hold(&self, ground: &impl Ground<Task = T, Call = C>) -> Left {
+        let mut batch = VecDeque::new();
+        let (mut batches, mut turn) = (0, Turn::Tasks);
+        loop {
+            let wait = match self.queue.next(&mut batch, turn) {
+                Next::Tasks => {
+                    (batches, turn) = (batches + 1, Turn::Call);
+                    batch.drain(..).for_each(|task| ground.run(task));
+                    false
+                }
+                Next::Call(call) => {
+                    if !self.put_down_for(ground, call) {
+                        return Left::Baton;
+                    }
+                    turn = Turn::Tasks;
+                    false
+                }
+                Next::Sleep if !ground.has_tasks() && self.queue.is_quiet() => {
+                    return Left::Nothing;
+                }
+                Next::Sleep => true,
+            };
+            if wait || batches > BATCHES || ground.is_stale() {
+                batches = 0;
+                ground.poll_kernel(wait, || self.queue.awake());
+            }
+        }
+    }
+
+    /// Makes a call on this thread, without the baton. `false` if it is another's afterwards.
+    fn put_down_for(&self, ground: &impl Ground<Task = T, Call = C>, call: C) -> bool {
+        if self.baton.put_down() && self.crew.summon() && !ground.start_thread() {
+            self.crew.not_started(&self.baton);
+        }
+        let mut long = ground.call(call);
+        if self.baton.take() {
+            // Whoever holds the baton does not sleep: nobody is to be woken.
+            self.queue.call_ended(false);
+            return true;
+        }
+        // Long calls follow each other on this thread, beside the holder of the baton. After a
+        // short one it is better to be one thread again.
+        loop {
+            match self.queue.call_ended(long) {
+                Ended::Next(call) => long = ground.call(call),
+                Ended::Idle { wake } => {
+                    if wake {
+                        ground.wake_kernel();
+                    }
+                    return self.baton.take();
+                }
+            }
+        }
+    }
+}
+
+/// Where a thread stands after it held the baton.
+enum Left {
+    /// Another thread has taken the baton.
+    Baton,
+    /// There is nothing left to do.
+    Nothing,
+}

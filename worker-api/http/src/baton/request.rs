@@ -1,0 +1,130 @@
+//! A request's body, for a handler that may block.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::block::block_on;
+use super::executor::Core;
+
+/// The body of a request: a reader that blocks until there is more.
+///
+/// A small one has been received in whole before the handler is called, and reading it never
+/// blocks. A large one is received as fast as it is read: what is not read stays in the kernel and
+/// with the client. When the client goes away before the end, reading fails.
+pub struct RequestBody {
+    /// What is to be given out next.
+    ready: Bytes,
+    rest: Option<Rest>,
+    len: Option<u64>,
+}
+
+struct Rest {
+    incoming: Incoming,
+    core: Arc<Core>,
+}
+
+impl RequestBody {
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self {
+            len: Some(bytes.len() as u64),
+            ready: bytes,
+            rest: None,
+        }
+    }
+
+    pub(super) fn streamed(core: &Arc<Core>, incoming: Incoming) -> Self {
+        let core = Arc::clone(core);
+        Self {
+            ready: Bytes::new(),
+            len: incoming.size_hint().exact(),
+            rest: Some(Rest { incoming, core }),
+        }
+    }
+
+    /// How long the whole body is, in bytes, if the client has said so.
+    #[must_use]
+    pub fn len(&self) -> Option<u64> {
+        self.len
+    }
+
+    /// Whether there is nothing to read, as far as is known without waiting.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+            && self
+                .rest
+                .as_ref()
+                .is_none_or(|rest| rest.incoming.is_end_stream())
+    }
+
+    /// The next piece as it came from the client, without a copy; `None` at the end.
+    ///
+    /// # Errors
+    /// The client went away, or what it sent is no body.
+    pub fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        while self.ready.is_empty() {
+            let Some(Rest { incoming, core }) = &mut self.rest else {
+                return Ok(None);
+            };
+            match block_on(core, |cx| Pin::new(&mut *incoming).poll_frame(cx)) {
+                None => self.rest = None,
+                Some(frame) => {
+                    let frame = frame.map_err(io::Error::other)?;
+                    self.ready = frame.into_data().unwrap_or_default();
+                }
+            }
+        }
+        Ok(Some(std::mem::take(&mut self.ready)))
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// As [`next_chunk`](Self::next_chunk), or it is longer than `limit` bytes.
+    pub fn into_bytes(mut self, limit: usize) -> io::Result<Bytes> {
+        let first = self.next_chunk()?.unwrap_or_default();
+        if self.rest.is_none() && first.len() <= limit {
+            return Ok(first);
+        }
+        let mut all = first.to_vec();
+        while all.len() <= limit {
+            let Some(chunk) = self.next_chunk()? else {
+                return Ok(all.into());
+            };
+            all.extend_from_slice(&chunk);
+        }
+        Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("the request's body is longer than {limit} bytes"),
+        ))
+    }
+}
+
+impl Read for RequestBody {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let Some(mut chunk) = self.next_chunk()? else {
+            return Ok(0);
+        };
+        let len = chunk.len().min(buf.len());
+        buf[..len].copy_from_slice(&chunk.split_to(len));
+        self.ready = chunk;
+        Ok(len)
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,156 @@
+//! An accepted socket, as hyper reads and writes it.
+#![expect(unsafe_code, reason = "hyper's read buffer is not initialised")]
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use mio::Interest;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+
+use super::executor::Core;
+use super::files::{Files, find_hole};
+use super::reactor::{Side, Source};
+
+/// A stream socket in the reactor: TCP or Unix.
+pub(super) struct Stream {
+    fd: OwnedFd,
+    source: Arc<Source>,
+    files: Files,
+    core: Arc<Core>,
+}
+
+impl Stream {
+    /// Takes a non-blocking socket.
+    pub(super) fn new(core: &Arc<Core>, fd: OwnedFd) -> io::Result<Self> {
+        let source = core
+            .reactor
+            .watch(&fd, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self {
+            fd,
+            source,
+            files: Files::default(),
+            core: Arc::clone(core),
+        })
+    }
+
+    /// Where its responses promise files.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Ready when there is something to read, or the end.
+    pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.source.poll(Side::Read, cx).map(drop)
+    }
+
+    fn poll_send(
+        &self,
+        cx: &Context<'_>,
+        len: usize,
+        send: impl Fn() -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        self.source.poll_io(Side::Write, cx, |seen| {
+            let sent = send()?;
+            if sent < len {
+                // The rest would block: no need to ask.
+                self.source.would_block(Side::Write, seen);
+            }
+            Ok(sent)
+        })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.core.reactor.forget(&self.source);
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = this.source.poll_io(Side::Read, cx, |seen| {
+            // SAFETY: the buffer's bytes are only written to, by the kernel.
+            let free = unsafe { buf.as_mut() };
+            let len = free.len();
+            let ((came, _), _) = rustix::net::recv(&this.fd, free, RecvFlags::empty())?;
+            if came.len() < len {
+                // Nothing is left; what comes next is an event.
+                this.source.would_block(Side::Read, seen);
+            }
+            Ok(came.len())
+        });
+        polled.map_ok(|len| {
+            // SAFETY: the kernel has written so many bytes to the beginning of the buffer.
+            unsafe { buf.advance(len) }
+        })
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let bufs = [IoSlice::new(buf)];
+        if find_hole(&bufs).is_some() {
+            return self.poll_write_vectored(cx, &bufs);
+        }
+        self.poll_send(cx, buf.len(), || {
+            rustix::net::send(&self.fd, buf, SendFlags::NOSIGNAL)
+        })
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let (bufs, flags) = match find_hole(bufs) {
+            None => (bufs, SendFlags::NOSIGNAL),
+            Some(0) => {
+                let len = bufs[0].len();
+                return self.poll_send(cx, len, || self.files.send(&self.fd, len));
+            }
+            // What comes before a file leaves in one packet with its beginning.
+            Some(before) => (&bufs[..before], SendFlags::NOSIGNAL | SendFlags::MORE),
+        };
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        self.poll_send(cx, len, || {
+            let mut control = SendAncillaryBuffer::default();
+            rustix::net::sendmsg(&self.fd, bufs, &mut control, flags)
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match rustix::net::shutdown(&self.fd, Shutdown::Write) {
+            // The peer was first.
+            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! One queue for all timers, and hyper's clock on it.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+
+/// The timers of a worker; a clone is another handle on the same ones.
+#[derive(Clone)]
+pub(super) struct Timers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    start: Instant,
+    /// Nanoseconds since `start`: one look at the kernel's clock serves a turn of the loop.
+    now: AtomicU64,
+    /// When the kernel was last asked for events; likewise.
+    turn: AtomicU64,
+    alarms: Mutex<Alarms>,
+}
+
+#[derive(Default)]
+struct Alarms {
+    next: u64,
+    due: BTreeMap<Key, Waker>,
+}
+
+type Key = (Instant, u64);
+
+/// Rings once, at a time; it is in the queue only while somebody waits for it.
+pub(super) struct Alarm {
+    timers: Timers,
+    at: Instant,
+    key: Option<Key>,
+}
+
+impl Timers {
+    pub(super) fn new() -> Self {
+        let shared = Shared {
+            start: Instant::now(),
+            now: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
+            alarms: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Looks at the kernel's clock.
+    pub(super) fn tick(&self) -> Instant {
+        let now = Instant::now();
+        let since = now.saturating_duration_since(self.shared.start);
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        // Threads meet here: the time does not go back.
+        self.shared.now.fetch_max(nanos, Ordering::Relaxed);
+        now
+    }
+
+    /// A turn of the loop begins.
+    pub(super) fn begin_turn(&self) {
+        let now = self.shared.now.load(Ordering::Relaxed);
+        self.shared.turn.store(now, Ordering::Relaxed);
+    }
+
+    /// How long the turn has lasted when somebody last looked at the clock.
+    pub(super) fn turn(&self) -> Duration {
+        let now = self.shared.now.load(Ordering::Relaxed);
+        Duration::from_nanos(now.saturating_sub(self.shared.turn.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn alarm(&self, at: Instant) -> Alarm {
+        Alarm {
+            timers: self.clone(),
+            at,
+            key: None,
+        }
+    }
+
+    /// How long the loop may sleep; `None` if nothing is due ever.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let (at, _) = *self.lock().due.first_key_value()?.0;
+        Some(at.saturating_duration_since(self.now()))
+    }
+
+    /// Wakes whoever waits for what is due.
+    pub(super) fn ring(&self) {
+        let now = self.now();
+        loop {
+            let waker = {
+                let mut alarms = self.lock();
+                match alarms.due.first_entry() {
+                    Some(first) if first.key().0 <= now => first.remove(),
+                    _ => return,
+                }
+            };
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Alarms> {
+        let alarms = self.shared.alarms.lock();
+        alarms.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Timer for Timers {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(self.alarm(deadline))
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.start + Duration::from_nanos(self.shared.now.load(Ordering::Relaxed))
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, new_deadline: Instant) {
+        match sleep.as_mut().downcast_mut_pin::<Alarm>() {
+            Some(alarm) => alarm.get_mut().set(new_deadline),
+            None => *sleep = self.sleep_until(new_deadline),
+        }
+    }
+}
+
+impl Alarm {
+    /// Sets it to another time.
+    pub(super) fn set(&mut self, at: Instant) {
+        self.leave();
+        self.at = at;
+    }
+
+    fn leave(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.timers.lock().due.remove(&key);
+        }
+    }
+}
+
+impl Sleep for Alarm {}
+
+impl Future for Alarm {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.at <= self.timers.now() {
+            self.leave();
+            return Poll::Ready(());
+        }
+        let alarms = self.timers.clone();
+        let mut alarms = alarms.lock();
+        let at = self.at;
+        let key = *self.key.get_or_insert_with(|| {
+            alarms.next += 1;
+            (at, alarms.next)
+        });
+        match alarms.due.get_mut(&key) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => {
+                alarms.due.insert(key, cx.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(alarm: &mut Alarm) -> Poll<()> {
+        Pin::new(alarm).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn nothing_is_due_when_nobody_waits() {
+        let timers = Timers::new();
+        let mut alarm = timers.alarm(timers.now() + Duration::from_secs(60));
+        assert_eq!(timers.left(), None, "made, and not waited for");
+        assert!(poll(&mut alarm).is_pending());
+        assert!(
+            timers
+                .left()
+                .is_some_and(|left| left <= Duration::from_secs(60))
+        );
+        drop(alarm);
+        assert_eq!(timers.left(), None);
+    }
+
+    #[test]
+    fn an_alarm_rings_at_the_time_it_was_last_set_to() {
+        let timers = Timers::new();
+        let mut alarm = timers.alarm(timers.now() + Duration::from_secs(60));
+        assert!(poll(&mut alarm).is_pending());
+        alarm.set(timers.now() + Duration::from_nanos(1));
+        assert!(poll(&mut alarm).is_pending());
+        while timers.left() != Some(Duration::ZERO) {
+            timers.tick();
+        }
+        timers.ring();
+        assert_eq!(timers.left(), None);
+        assert!(poll(&mut alarm).is_ready());
+    }
+
+    #[test]
+    fn the_clock_of_a_turn_stands_still_until_somebody_looks() {
+        let timers = Timers::new();
+        let before = timers.now();
+        assert_eq!(timers.now(), before);
+        while timers.tick() == before {}
+        assert!(timers.now() > before && timers.turn() > Duration::ZERO);
+        timers.begin_turn();
+        assert_eq!(timers.turn(), Duration::ZERO);
+    }
+}

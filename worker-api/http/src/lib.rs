@@ -1,0 +1,40 @@
+//! HTTP for gracefork workers: hyper's protocol on a connection that knows how to drain.
+//!
+//! [`tokio::serve`] takes an axum router, or any tower service, and does what a worker owes its
+//! pod: it accepts on the sockets it inherited, counts its work on the scoreboard, announces
+//! `Connection: close` once it is told to leave, keeps idle connections until it drains, serves
+//! what came at the last moment, and reports drained. [`serve`] does the same for a plain function
+//! that may block, on threads of its own.
+//!
+//! Reading order: [`lifecycle`] is the state machine of a connection, pure, as one table;
+//! [`conn`] runs hyper under its rule, on any runtime; two drivers accept and poll: [`tokio`] and
+//! [`baton`].
+
+pub mod baton;
+pub mod checks;
+
+pub mod conn;
+pub mod lifecycle;
+pub mod tokio;
+
+mod accept;
+mod access;
+mod cursor;
+mod error;
+
+mod intake;
+mod introduce;
+mod io;
+mod linger;
+mod link;
+mod service;
+mod setup;
+
+pub use baton::{Body, Handler, Request, RequestBody, Response, Upgraded, serve};
+pub use checks::Client;
+pub use error::ServeError;
+pub use http;
+pub use introduce::RawTarget;
+pub use io::Socket;
+pub use service::App;
+pub use setup::Setup;

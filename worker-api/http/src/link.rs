@@ -1,0 +1,486 @@
+//! What a connection shares with the parts that HTTP takes out of its hands: the socket's wrapper,
+//! the service and the response body. They report here, and the socket comes home through here.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use worker_api::{InFlightGuard, RequestInfo};
+
+use crate::accept::Open;
+use crate::access::{Observed, Outcome};
+use crate::checks::{Client, Oddity, Peer, Refusal};
+use crate::intake::{Intake, News};
+use crate::lifecycle::{Absence, Action, Input, Lifecycle, Next, State};
+use crate::setup::Setup;
+
+/// Shared by all that belongs to one connection with a socket of type `T`.
+///
+/// All of it runs in the connection's task, one after the other, so the lock is free; only an app
+/// that took the socket over comes from elsewhere.
+pub(crate) struct Link<T> {
+    pub(crate) setup: Arc<Setup>,
+    shared: Mutex<Shared<T>>,
+    /// The response's body is at its end and the next flush carries its last byte.
+    handed_over: AtomicBool,
+    /// Bytes of the response's body that HTTP has.
+    body: AtomicU64,
+    /// How often HTTP has tried to read from the socket.
+    reads: AtomicU32,
+    /// The app has the socket.
+    switched: AtomicBool,
+    /// Whoever has the socket may not use it any more.
+    cut: AtomicBool,
+    /// The body of some request goes wrong.
+    broken: AtomicBool,
+    /// The peer is given up: it sends no more.
+    given_up: AtomicBool,
+}
+
+struct Shared<T> {
+    life: Lifecycle,
+    request: Option<Exchange>,
+    /// The socket, whenever neither HTTP nor the app has it.
+    home: Option<T>,
+    /// As the socket.
+    intake: Option<Box<Intake>>,
+    peer: Client,
+    /// Requests that went to the service.
+    dispatched: u64,
+    oddities: VecDeque<Oddity>,
+    broken: Option<(u64, Refusal)>,
+    /// Why the peer gets no more requests through.
+    refusal: Option<Refusal>,
+    /// The connection's task, while it waits for the socket to come home.
+    host: Option<Waker>,
+    /// The app's task, once it reads or writes the socket itself.
+    guest: [Option<Waker>; 2],
+    _open: Open,
+}
+
+/// A request in flight.
+struct Exchange {
+    method: Method,
+    target: Uri,
+    status: Option<StatusCode>,
+    guard: InFlightGuard,
+    /// For the access log.
+    observed: Option<Box<Observed>>,
+}
+
+/// What the service has to know of a request besides what hyper says.
+pub(crate) struct Beginning {
+    pub(crate) client: Client,
+    pub(crate) oddity: Option<Oddity>,
+    pub(crate) broken: Option<Refusal>,
+}
+
+/// Which of an app's two wakers.
+#[derive(Clone, Copy)]
+pub(crate) enum Side {
+    Read,
+    Write,
+}
+
+impl<T> Link<T> {
+    pub(crate) fn new(setup: Arc<Setup>, peer: Peer, open: Open, now: Instant) -> Self {
+        let shared = Shared {
+            life: Lifecycle::new(setup.limits, now),
+            request: None,
+            home: None,
+            intake: Some(Box::new(setup.intake(peer))),
+            peer: Client::direct(peer.address()),
+            dispatched: 0,
+            oddities: VecDeque::new(),
+            broken: None,
+            refusal: None,
+            host: None,
+            guest: [None, None],
+            _open: open,
+        };
+        Self {
+            setup,
+            shared: Mutex::new(shared),
+            handed_over: AtomicBool::new(false),
+            body: AtomicU64::new(0),
+            reads: AtomicU32::new(0),
+            switched: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn input(&self, input: Input) -> Action {
+        self.lock().life.input(input)
+    }
+
+    pub(crate) fn advance(&self, now: Instant) -> Next {
+        let stage = self.setup.drain.stage();
+        self.lock().life.advance(stage, now)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.lock().life.state()
+    }
+
+    /// A request's head goes to the service.
+    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Beginning {
+        let (method, target) = (request.method(), request.uri());
+        let access = self.setup.access.as_ref();
+        let mut exchange = Exchange {
+            method: method.clone(),
+            target: target.clone(),
+            status: None,
+            guard: (self.setup.in_flight).enter_request(method.as_str(), target.path()),
+            observed: access.map(|it| it.observe(request.version(), request.headers())),
+        };
+        exchange.tell_hook(|info| {
+            let worker = &self.setup.worker;
+            worker.hooks().pre_request(worker.info(), info);
+        });
+        self.handed_over.store(false, Ordering::Relaxed);
+        self.given_up.store(false, Ordering::Relaxed);
+        let (before, beginning) = {
+            let mut shared = self.lock();
+            shared.life.input(Input::HeadDispatched);
+            if let Some(observed) = &mut exchange.observed {
+                observed.remote = shared.peer.peer;
+            }
+            (shared.request.replace(exchange), shared.beginning())
+        };
+        // A pipelined request can come in before the answer to the last one is flushed.
+        self.finish(before);
+        beginning
+    }
+
+    /// Why the body of the request that runs goes wrong, if it does.
+    pub(crate) fn broken(&self) -> Option<Refusal> {
+        if !self.broken.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.lock().broken()
+    }
+
+    /// Takes what the watcher has to say of requests that the service will see.
+    pub(crate) fn tell(&self, news: News) {
+        let mut shared = self.lock();
+        if news.source.is_some() {
+            shared.peer = Client::direct(news.source);
+        }
+        shared.oddities.extend(news.oddities);
+        if let Some((_, refusal)) = news.broken {
+            shared.broken = news.broken;
+            self.broken.store(true, Ordering::Relaxed);
+            shared.log(refusal);
+        }
+    }
+
+    /// Nothing comes from the peer, while its request runs.
+    pub(crate) fn absent(&self, absence: Absence) {
+        self.lock().life.absent(absence);
+    }
+
+    /// Nothing comes from the peer any more.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so, told once.
+    pub(crate) fn take_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) && self.given_up.swap(false, Ordering::Relaxed)
+    }
+
+    /// The peer gets no request through any more: it is told why once HTTP has ended.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        let mut shared = self.lock();
+        shared.refusal = Some(refusal);
+        shared.log(refusal);
+    }
+
+    /// What the peer is told before the good-bye.
+    pub(crate) fn take_refusal(&self) -> Option<Refusal> {
+        self.lock().refusal.take()
+    }
+
+    /// Keeps what came and HTTP does not have.
+    pub(crate) fn keep_intake(&self, intake: Option<Box<Intake>>) {
+        self.lock().intake = intake;
+    }
+
+    /// What came and HTTP does not have, if it has come home.
+    pub(crate) fn take_intake(&self) -> Option<Box<Intake>> {
+        self.lock().intake.take()
+    }
+
+    /// Whether bytes of a request have come that HTTP does not have.
+    pub(crate) fn has_bytes(&self) -> bool {
+        let shared = self.lock();
+        shared
+            .intake
+            .as_ref()
+            .is_some_and(|intake| intake.has_bytes())
+    }
+
+    /// The service has answered; `true` if the app takes the socket with this answer.
+    pub(crate) fn answered(&self, status: StatusCode) -> bool {
+        let mut shared = self.lock();
+        let Some(request) = &mut shared.request else {
+            return false;
+        };
+        request.status = Some(status);
+        request.switches()
+    }
+
+    /// The head of the response is as the app and the worker want it.
+    pub(crate) fn observe_answer(&self, headers: &HeaderMap) {
+        let Some(access) = self.setup.access.as_ref().filter(|it| it.wants_answer()) else {
+            return;
+        };
+        if let Some(request) = &mut self.lock().request
+            && let Some(observed) = &mut request.observed
+        {
+            access.observe_answer(observed, headers);
+        }
+    }
+
+    /// HTTP has more of the response's body.
+    pub(crate) fn count_body(&self, bytes: usize) {
+        // Only the connection's task counts.
+        let before = self.body.load(Ordering::Relaxed);
+        let now = before.saturating_add(bytes as u64);
+        self.body.store(now, Ordering::Relaxed);
+    }
+
+    /// Bytes have come, or the end of them.
+    pub(crate) fn came(&self, bytes: usize) {
+        if bytes > 0 {
+            self.setup.connections.received(bytes);
+        }
+        self.input(Input::BytesCame);
+    }
+
+    /// Bytes were written to the socket, if they were.
+    pub(crate) fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.setup.connections.sent(*bytes);
+        }
+    }
+
+    /// HTTP has the last piece of the response.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Relaxed);
+    }
+
+    /// All that HTTP had is written to the socket.
+    pub(crate) fn flushed(&self) {
+        if !self.handed_over.load(Ordering::Relaxed) {
+            return;
+        }
+        self.handed_over.store(false, Ordering::Relaxed);
+        let request = {
+            let mut shared = self.lock();
+            if shared.request.as_ref().is_some_and(Exchange::switches) {
+                // Before hyper hands the socket out, so that its new user is heard at once.
+                self.switch();
+            } else {
+                shared.life.input(Input::ResponseFinished);
+            }
+            shared.request.take()
+        };
+        self.finish(request);
+    }
+
+    /// HTTP is over and the socket is not an app's: what was answered so far is the answer.
+    pub(crate) fn end_request(&self) {
+        let request = self.lock().request.take();
+        self.finish(request);
+    }
+
+    /// Cuts off the request that is running, and whoever has the socket.
+    pub(crate) fn abort_request(&self) {
+        self.cut.store(true, Ordering::Release);
+        let (request, guest) = {
+            let mut shared = self.lock();
+            (shared.request.take(), std::mem::take(&mut shared.guest))
+        };
+        if let Some(request) = request {
+            self.log(&request);
+            let Exchange {
+                method,
+                target,
+                guard,
+                ..
+            } = request;
+            let age = guard.age();
+            tracing::warn!(%method, target = target.path(), ?age, "request aborted");
+            guard.abort();
+        } else if self.is_switched() {
+            // Not in flight all the time it was open: it may be silent for as long as it likes.
+            tracing::warn!("upgraded connection cut off");
+            self.setup.in_flight.enter().abort();
+        }
+        guest.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// The app has the socket from now on.
+    pub(crate) fn switch(&self) {
+        self.switched.store(true, Ordering::Release);
+    }
+
+    /// Whether the app has the socket.
+    pub(crate) fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Acquire)
+    }
+
+    /// Whether the socket may not be used any more.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Remembers the app's task, to wake it when the socket is cut.
+    pub(crate) fn wait_as_guest(&self, side: Side, cx: &Context<'_>) {
+        remember(&mut self.lock().guest[side as usize], cx);
+    }
+
+    /// Gives the socket back to the connection.
+    pub(crate) fn bring_home(&self, socket: T) {
+        let (_replaced, host) = {
+            let mut shared = self.lock();
+            (shared.home.replace(socket), shared.host.take())
+        };
+        if let Some(host) = host {
+            host.wake();
+        }
+    }
+
+    /// The socket, if it has come home.
+    pub(crate) fn take_home(&self) -> Option<T> {
+        self.lock().home.take()
+    }
+
+    /// Waits for the socket to come home.
+    pub(crate) fn poll_home(&self, cx: &Context<'_>) -> Poll<T> {
+        let mut shared = self.lock();
+        match shared.home.take() {
+            Some(socket) => Poll::Ready(socket),
+            None => {
+                remember(&mut shared.host, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Counts a read that HTTP tries.
+    pub(crate) fn count_read(&self) {
+        let reads = self.reads.load(Ordering::Relaxed);
+        self.reads.store(reads.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How often HTTP has tried to read; it wraps around.
+    pub(crate) fn reads(&self) -> u32 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    fn finish(&self, request: Option<Exchange>) {
+        let Some(request) = request else { return };
+        self.log(&request);
+        let Some(status) = request.status.map(|status| status.as_u16()) else {
+            return;
+        };
+        request.tell_hook(|info| {
+            let worker = &self.setup.worker;
+            worker.hooks().post_request(worker.info(), info, status);
+        });
+        request.guard.finish(status);
+    }
+
+    /// Writes the request's line of the access log.
+    fn log(&self, request: &Exchange) {
+        if let (Some(access), Some(observed)) = (&self.setup.access, &request.observed) {
+            // Counted anew for the next one.
+            let body_bytes = self.body.swap(0, Ordering::Relaxed);
+            let outcome = Outcome {
+                method: &request.method,
+                target: &request.target,
+                status: request.status,
+                body_bytes,
+                took: request.guard.age(),
+            };
+            access.log(observed, &outcome);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared<T>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Shared<T> {
+    /// Counts a request that goes to the service.
+    fn beginning(&mut self) -> Beginning {
+        self.dispatched += 1;
+        let now = self.dispatched;
+        let is_odd = self
+            .oddities
+            .front()
+            .is_some_and(|oddity| oddity.message == now);
+        let oddity = if is_odd {
+            self.oddities.pop_front()
+        } else {
+            None
+        };
+        Beginning {
+            client: self.peer,
+            oddity,
+            broken: self.broken(),
+        }
+    }
+
+    fn broken(&self) -> Option<Refusal> {
+        let (message, refusal) = self.broken?;
+        (message == self.dispatched).then_some(refusal)
+    }
+
+    fn log(&self, refusal: Refusal) {
+        let peer = self.peer.peer.map(tracing::field::display);
+        tracing::debug!(
+            peer,
+            status = refusal.status(),
+            reason = refusal.reason(),
+            "request refused"
+        );
+    }
+}
+
+impl Exchange {
+    /// Whether the answer gives the socket to the app.
+    fn switches(&self) -> bool {
+        self.status.is_some_and(|status| {
+            status == StatusCode::SWITCHING_PROTOCOLS
+                || (self.method == Method::CONNECT && status.is_success())
+        })
+    }
+
+    fn tell_hook(&self, hook: impl FnOnce(&RequestInfo<'_>)) {
+        let target = match self.target.path_and_query() {
+            Some(path) => path.as_str(),
+            None => self.target.authority().map_or("", |name| name.as_str()),
+        };
+        hook(&RequestInfo {
+            method: self.method.as_str(),
+            target,
+        });
+    }
+}
+
+fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}

@@ -1,0 +1,90 @@
+//! What all connections of a worker have in common.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use worker_api::{Connections, Drain, Health, InFlight, Worker};
+
+use crate::accept::{Gate, Open};
+use crate::access::Access;
+use crate::checks::{Peer, Rules};
+use crate::intake::Intake;
+use crate::lifecycle::Limits;
+
+/// So many fields hyper takes without being asked, and without a vector for each request.
+const HYPERS_FIELDS: usize = 100;
+
+/// What all connections of a worker have in common; a driver makes it once, see [`Setup::new`].
+#[derive(Debug)]
+pub struct Setup {
+    pub(crate) worker: Worker,
+    pub(crate) drain: Drain,
+    pub(crate) health: Health,
+    pub(crate) in_flight: InFlight,
+    pub(crate) connections: Connections,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) limits: Limits,
+    pub(crate) access: Option<Access>,
+    pub(crate) rules: Rules,
+    pub(crate) http: http1::Builder,
+}
+
+impl Setup {
+    /// Limits and counters as `worker` has them.
+    pub fn new(worker: &Worker) -> Arc<Self> {
+        Self::with_threads(worker, None)
+    }
+
+    /// The same for a driver that calls the app on threads of its own, on so many at once.
+    pub(crate) fn with_threads(worker: &Worker, threads: Option<NonZeroUsize>) -> Arc<Self> {
+        let settings = worker.settings();
+        let mut http = http1::Builder::new();
+        // One timer for each connection, and it is the connection's: hyper's own would count the
+        // time between two requests as part of the second one's head.
+        http.header_read_timeout(None);
+        let body_timeout = Some(settings.body_timeout).filter(|time| !time.is_zero());
+        let limits = Limits {
+            body_timeout,
+            ..Limits::new(settings.keep_alive, settings.header_timeout)
+        };
+        let rules = Rules::new(settings);
+        if rules.fields() > HYPERS_FIELDS {
+            http.max_headers(rules.fields());
+        }
+        Arc::new(Self {
+            drain: worker.drain(),
+            health: worker.health(),
+            in_flight: worker.in_flight(),
+            connections: worker.connections(),
+            gate: Gate::new(worker, threads),
+            limits,
+            access: Access::of(worker),
+            rules,
+            http,
+            worker: worker.clone(),
+        })
+    }
+
+    /// Counts a connection that was accepted.
+    pub(crate) fn open(&self) -> Open {
+        self.gate.open()
+    }
+
+    /// What stands between hyper and a socket with this peer.
+    pub(crate) fn intake(&self, peer: Peer) -> Intake {
+        let settings = self.worker.settings();
+        let believed = peer.is_believed(&settings.forwarded_allow_ips);
+        Intake::new(self.rules, believed, settings.proxy_protocol)
+    }
+
+    /// Whether an answer that goes out now is the last one of its connection.
+    pub(crate) fn announces_close(&self) -> bool {
+        self.drain.stage().announces_close() || self.limits.keep_alive.is_zero()
+    }
+
+    /// Whether the worker itself answers requests for `path`.
+    pub(crate) fn is_health_path(&self, path: &str) -> bool {
+        self.worker.settings().health_path.as_deref() == Some(path)
+    }
+}

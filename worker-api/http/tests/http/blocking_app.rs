@@ -1,0 +1,164 @@
+//! The app of the worker process once more, as a plain function for the baton driver.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode, header};
+use worker_api::Worker;
+use worker_http::{Body, Request, Response, Upgraded};
+
+use crate::app::{Counts, LARGE, Side};
+
+pub(crate) fn serve(worker: Worker, side: Arc<Side>, counts: Arc<Counts>) {
+    let handler = move |request: Request| answer(request, &side, &counts);
+    worker_http::serve(worker, handler).unwrap();
+}
+
+fn answer(request: Request, side: &Arc<Side>, counts: &Counts) -> Response {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/") => text("hello"),
+        (&Method::GET, "/large") => text(vec![b'x'; LARGE]),
+        (&Method::GET, "/hold") => {
+            side.tell("holding");
+            side.block();
+            text("held")
+        }
+        (&Method::GET, "/block") => {
+            side.tell("blocking");
+            side.block();
+            text("blocked")
+        }
+        (&Method::GET, "/spin") => {
+            side.tell("spinning");
+            side.spin();
+            text("spun")
+        }
+        (&Method::GET, "/stream") => stream(side),
+        (&Method::GET, "/hooks") => text(format!(
+            "{} {}",
+            counts.before.load(Ordering::Relaxed),
+            counts.after.load(Ordering::Relaxed)
+        )),
+        (&Method::GET, "/threads") => text(threads().to_string()),
+        (&Method::GET, "/memory") => text(peak_memory().to_string()),
+        (&Method::GET, "/panic") => panic!("as told"),
+        (&Method::GET, "/broken") => Response::new(Body::chunks((0..3).map(|n| {
+            assert!(n < 2, "as told");
+            vec![b'x'; 10]
+        }))),
+        (&Method::GET, "/file") => {
+            let file = File::open(std::env::current_exe().unwrap()).unwrap();
+            Response::new(Body::file(file).unwrap())
+        }
+        (&Method::GET, "/endless") => {
+            side.tell("endless");
+            let side = Arc::clone(side);
+            let chunks = std::iter::repeat_with(|| vec![b'x'; 1 << 16]);
+            let told = Told(side);
+            Response::new(Body::chunks(chunks.inspect(move |_| {
+                let _ = &told;
+            })))
+        }
+        (&Method::POST, _) => receive(request, side),
+        (&Method::GET, "/upgrade") => upgrade(side),
+        _ => status(StatusCode::NOT_FOUND),
+    }
+}
+
+fn receive(request: Request, side: &Arc<Side>) -> Response {
+    match request.uri().path() {
+        "/echo" => Response::new(Body::reader(request.into_body())),
+        "/count" => {
+            side.tell("counting");
+            let counted = io::copy(&mut request.into_body(), &mut io::sink());
+            side.tell(if counted.is_ok() { "whole" } else { "cut off" });
+            text(counted.unwrap_or(0).to_string())
+        }
+        "/early" => {
+            let side = Arc::clone(side);
+            thread::spawn(move || {
+                let body = request.into_body().into_bytes(LARGE);
+                side.tell(&format!("got {}", body.map_or(0, |body| body.len())));
+            });
+            text("early")
+        }
+        "/refuse" => status(StatusCode::PAYLOAD_TOO_LARGE),
+        _ => status(StatusCode::NOT_FOUND),
+    }
+}
+
+fn text(body: impl Into<Body>) -> Response {
+    Response::new(body.into())
+}
+
+fn status(status: StatusCode) -> Response {
+    let mut answer = text("");
+    *answer.status_mut() = status;
+    answer
+}
+
+/// Says when it is dropped.
+struct Told(Arc<Side>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.tell("dropped");
+    }
+}
+
+/// One chunk at once, another one when released.
+fn stream(side: &Arc<Side>) -> Response {
+    let side = Arc::clone(side);
+    let chunks = ["first,", "last"].into_iter().map(move |chunk| {
+        if chunk == "last" {
+            side.tell("streaming");
+            side.block();
+        }
+        Bytes::from(chunk)
+    });
+    Response::new(Body::chunks(chunks))
+}
+
+fn upgrade(side: &Arc<Side>) -> Response {
+    let side = Arc::clone(side);
+    let mut answer = Response::new(Body::upgrade(move |socket| {
+        thread::spawn(move || echo(socket, &side));
+    }));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")] {
+        answer.headers_mut().insert(name, value.parse().unwrap());
+    }
+    answer
+}
+
+fn echo(mut socket: Upgraded, side: &Side) {
+    side.tell("upgraded");
+    let mut buf = [0; 64];
+    while let Ok(len @ 1..) = socket.read(&mut buf) {
+        socket.write_all(&buf[..len]).unwrap();
+    }
+    side.tell("upgrade ended");
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")))
+        .filter(|name| {
+            name.as_ref()
+                .is_ok_and(|name| name.trim() == "gracefork-app")
+        })
+        .count()
+}
+
+/// In kilobytes.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.unwrap().split_whitespace().nth(1);
+    number.unwrap().parse().unwrap()
+}

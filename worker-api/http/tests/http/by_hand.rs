@@ -1,0 +1,351 @@
+//! The connection without any runtime: the test polls it, keeps its clock, and decides when its
+//! socket notices what has come. So moments can be met that a runtime meets once in a million.
+
+use std::convert::Infallible;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Sleep, Timer, Write};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use rustix::process::Signal;
+use worker_api::{Stage, Worker};
+use worker_http::Setup;
+use worker_http::conn::Connection;
+
+use crate::client::{Client, PATIENCE};
+
+const INSIDE: &str = "WORKER_HTTP_TEST_BY_HAND";
+
+/// Runs a scenario with a worker of its own: a process can have only one.
+fn scenario(name: &str, scenario: impl FnOnce(&Worker)) {
+    if std::env::var(INSIDE).is_ok() {
+        let worker = Worker::builder()
+            .standalone_bind("127.0.0.1:0")
+            .init()
+            .unwrap();
+        return scenario(&worker);
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("by_hand::{name}"), "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn drain(worker: &Worker) {
+    rustix::process::kill_process(rustix::process::getpid(), Signal::TERM).unwrap();
+    assert!(worker.drain().wait_timeout(Stage::Draining, PATIENCE));
+}
+
+type Body = Arc<Mutex<Option<Incoming>>>;
+type Hook = Box<dyn FnMut() + Send>;
+
+/// The server's end of a connection.
+#[derive(Default)]
+struct Wire {
+    /// Whether the socket notices bytes; a runtime may not have polled since they came.
+    notices: bool,
+    /// Runs when a read finds nothing.
+    on_empty: Option<Hook>,
+}
+
+struct Socket {
+    stream: UnixStream,
+    wire: Arc<Mutex<Wire>>,
+}
+
+#[derive(Clone)]
+struct Clock(Arc<Mutex<Instant>>);
+
+struct Alarm(Clock, Instant);
+
+/// A connection and all that a test turns on it.
+struct Bench {
+    connection: Pin<Box<dyn Future<Output = ()>>>,
+    wire: Arc<Mutex<Wire>>,
+    clock: Clock,
+    /// The request bodies that the app has not read.
+    bodies: Body,
+    client: Client<UnixStream>,
+}
+
+impl Bench {
+    /// The app answers `path` at once, and keeps the request's body without reading it.
+    fn new(worker: &Worker) -> Self {
+        let (stream, client) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let wire = Arc::new(Mutex::new(Wire {
+            notices: true,
+            on_empty: None,
+        }));
+        let clock = Clock(Arc::new(Mutex::new(Instant::now())));
+        let bodies = Body::default();
+        let kept = Arc::clone(&bodies);
+        let app = service_fn(move |request: Request<Incoming>| {
+            let path = request.uri().path().to_owned();
+            *kept.lock().unwrap() = Some(request.into_body());
+            async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(path)))) }
+        });
+        let socket = Socket {
+            stream,
+            wire: Arc::clone(&wire),
+        };
+        let connection = Connection::new(&Setup::new(worker), clock.clone(), socket, app);
+        let client = Client::new(client);
+        Self {
+            connection: Box::pin(connection),
+            wire,
+            clock,
+            bodies,
+            client,
+        }
+    }
+
+    fn poll(&mut self) -> Poll<()> {
+        // A runtime polls once more for whatever woke the task in the meantime.
+        for _ in 0..4 {
+            if self.poll_once().is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_once(&mut self) -> Poll<()> {
+        self.connection
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn pass(&self, time: Duration) {
+        *self.clock.0.lock().unwrap() += time;
+    }
+
+    fn notices(&self, notices: bool) {
+        self.wire.lock().unwrap().notices = notices;
+    }
+
+    fn get(&mut self, path: &str) {
+        self.client.ask(path);
+        assert!(self.poll().is_pending());
+        assert_eq!(self.client.reply().text(), path);
+    }
+}
+
+#[test]
+fn bytes_that_the_runtime_has_not_noticed_are_seen_before_an_idle_connection_is_closed() {
+    scenario(
+        "bytes_that_the_runtime_has_not_noticed_are_seen_before_an_idle_connection_is_closed",
+        |worker| {
+            let mut fresh = Bench::new(worker);
+            let mut idle = Bench::new(worker);
+            idle.get("/1");
+            for bench in [&mut fresh, &mut idle] {
+                bench.client.ask("/late");
+                bench.notices(false);
+                bench.pass(worker.settings().keep_alive);
+                assert!(bench.poll().is_pending());
+                bench.notices(true);
+                assert!(bench.poll().is_pending());
+                assert!(!bench.client.reply().is_last());
+            }
+            idle.client.ask("/later");
+            idle.notices(false);
+            drain(worker);
+            assert!(idle.poll().is_pending());
+            idle.notices(true);
+            assert!(idle.poll().is_pending());
+            let reply = idle.client.reply();
+            assert!(reply.text() == "/later" && reply.is_last());
+            idle.client.expect_end();
+        },
+    );
+}
+
+#[test]
+fn an_idle_connection_is_half_closed_in_the_pass_that_found_nothing() {
+    scenario(
+        "an_idle_connection_is_half_closed_in_the_pass_that_found_nothing",
+        |worker| {
+            let mut bench = Bench::new(worker);
+            bench.get("/1");
+            drain(worker);
+            assert!(bench.poll_once().is_pending());
+            bench.client.expect_end();
+            bench.pass(Duration::from_millis(100));
+            assert!(bench.poll_once().is_ready());
+        },
+    );
+}
+
+#[test]
+fn a_connection_from_the_queue_may_speak_a_little_late_in_a_drain() {
+    scenario(
+        "a_connection_from_the_queue_may_speak_a_little_late_in_a_drain",
+        |worker| {
+            drain(worker);
+            let mut late = Bench::new(worker);
+            assert!(late.poll().is_pending());
+            late.pass(Duration::from_millis(74));
+            assert!(late.poll().is_pending());
+            late.client.ask("/late");
+            assert!(late.poll().is_pending());
+            assert!(late.client.reply().is_last());
+            let mut silent = Bench::new(worker);
+            silent.pass(Duration::from_millis(75));
+            assert!(silent.poll().is_pending());
+            silent.client.expect_end();
+        },
+    );
+}
+
+/// The rest of a body must never be parsed as a request: whoever can arrange for that speaks with
+/// another's voice behind a proxy.
+#[test]
+fn the_rest_of_a_body_is_never_taken_for_a_request() {
+    scenario(
+        "the_rest_of_a_body_is_never_taken_for_a_request",
+        |worker| {
+            for read in 1..8 {
+                drop_a_body_in_read(worker, read);
+            }
+        },
+    );
+}
+
+/// The idle time is over, the rest of the body comes, and in the middle of it, in the given read
+/// that finds nothing, the app (on another thread) drops the body.
+fn drop_a_body_in_read(worker: &Worker, read: u32) {
+    let mut bench = Bench::new(worker);
+    let hidden = "GET /hidden HTTP/1.1\r\nhost: test\r\n\r\n";
+    let len = hidden.len() + 3;
+    bench.client.send(format!(
+        "POST /early HTTP/1.1\r\nhost: test\r\ncontent-length: {len}\r\n\r\n..."
+    ));
+    assert!(bench.poll().is_pending());
+    assert_eq!(bench.client.reply().text(), "/early");
+    // The app reads on: hyper waits for more of the body now, as it waits for a request.
+    let mut body = bench.bodies.lock().unwrap().take().unwrap();
+    for _ in 0..4 {
+        let _ = read_on(&mut body);
+        assert!(bench.poll().is_pending());
+    }
+    assert!(read_on(&mut body).is_pending());
+    bench.client.send(hidden);
+    bench.notices(false);
+    let (mut reads, mut body) = (0, Some(body));
+    bench.wire.lock().unwrap().on_empty = Some(Box::new(move || {
+        reads += 1;
+        if reads == read {
+            body.take();
+        }
+    }));
+    bench.pass(worker.settings().keep_alive);
+    assert!(bench.poll_once().is_pending());
+    bench.notices(true);
+    // However it ends, nothing is answered.
+    let _ = bench.poll();
+    bench.client.stream().set_nonblocking(true).unwrap();
+    let answer = bench.client.bytes(1);
+    assert!(answer.is_err(), "read {read}");
+}
+
+fn read_on(body: &mut Incoming) -> Poll<()> {
+    let mut cx = Context::from_waker(Waker::noop());
+    http_body::Body::poll_frame(Pin::new(body), &mut cx).map(drop)
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn polled<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+impl Read for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut wire = self.wire.lock().unwrap();
+        let mut bytes = vec![0; buf.remaining()];
+        let read = if wire.notices {
+            polled((&self.stream).read(&mut bytes))
+        } else {
+            Poll::Pending
+        };
+        if let (Poll::Pending, Some(hook)) = (&read, &mut wire.on_empty) {
+            hook();
+        }
+        read.map_ok(|len| buf.put_slice(&bytes[..len]))
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        polled((&self.stream).write(buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.shutdown(std::net::Shutdown::Write))
+    }
+}
+
+impl Timer for Clock {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Alarm(self.clone(), deadline))
+    }
+
+    fn now(&self) -> Instant {
+        *self.0.lock().unwrap()
+    }
+}
+
+impl Sleep for Alarm {}
+
+impl Future for Alarm {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.now() >= self.1 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The hand-over of the baton in every order in which threads can meet, by loom: the very code of
+//! the driver on loom's primitives. A thread that waits for ever is a deadlock, which loom reports.
+//!
+//! The bound on preemptions keeps a run to seconds; `make model` raises it.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "not all of the driver is run"
+)]
+
+#[path = "../src/baton/crew.rs"]
+mod crew;
+#[path = "../src/baton/handover.rs"]
+mod handover;
+#[path = "../src/baton/queue.rs"]
+mod queue;
+#[path = "../src/baton/relay.rs"]
+mod relay;
+#[path = "../src/baton/state.rs"]
+mod state;
+
+/// In the place of the driver's own.
+mod sync {
+    pub(super) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+    pub(super) use loom::sync::{Condvar, Mutex, MutexGuard};
+    pub(super) use std::sync::PoisonError;
+
+    loom::thread_local! {
+        static WAITS: std::cell::Cell<u32> = std::cell::Cell::new(0);
+    }
+
+    /// Time does not pass in a model: any wait may be over at once. The first ones may be so
+    /// whatever the others do; the later ones let the others run first, lest a run has no end.
+    pub(super) fn wait_for<'a, T>(
+        _: &Condvar,
+        mutex: &'a Mutex<T>,
+        guard: MutexGuard<'a, T>,
+        _: std::time::Duration,
+    ) -> MutexGuard<'a, T> {
+        drop(guard);
+        let waits = WAITS.with(|waits| waits.replace(waits.get() + 1));
+        if waits > 0 {
+            loom::thread::yield_now();
+        }
+        mutex.lock().unwrap()
+    }
+}
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+use relay::{Ground, Relay};
+use state::TaskState;
+
+/// What a call does.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// It returns.
+    Fast,
+    /// It waits, unannounced, until the other task has run.
+    Waits,
+    /// It announces that it waits.
+    Announces,
+}
+
+/// A connection that makes one call and takes its answer, for each kind; and one more task, which
+/// the calls wake.
+struct World {
+    relay: Relay<usize, usize>,
+    tasks: Vec<Task>,
+    kinds: Vec<Kind>,
+    alive: AtomicUsize,
+    in_calls: AtomicUsize,
+    permits: usize,
+    /// So many calls each connection makes, one after the other.
+    rounds: usize,
+    kernel: Flag,
+    /// The holder of the baton: who runs tasks and asks the kernel.
+    held: AtomicBool,
+    over: AtomicBool,
+}
+
+struct Task {
+    state: TaskState,
+    /// Written before the task is woken, read when it runs.
+    mail: Mutex<Mail>,
+    heard: Flag,
+}
+
+#[derive(Default)]
+struct Mail {
+    /// How many calls a connection has asked for.
+    calls: usize,
+    called: bool,
+    answered: bool,
+    done: bool,
+}
+
+/// Set once, waited for by one.
+struct Flag(Mutex<bool>, Condvar);
+
+impl Flag {
+    fn new() -> Self {
+        Self(Mutex::new(false), Condvar::new())
+    }
+
+    fn set(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_one();
+    }
+
+    fn wait_and_clear(&self) {
+        let mut set = self.0.lock().unwrap();
+        while !*set {
+            set = self.1.wait(set).unwrap();
+        }
+        *set = false;
+    }
+}
+
+/// The ground as a thread sees it.
+#[derive(Clone)]
+struct Here(Arc<World>);
+
+impl World {
+    fn make(permits: usize, rounds: usize, kinds: &[Kind]) -> Here {
+        // The last task is the one that calls wait for.
+        let tasks: Vec<_> = (0..=kinds.len())
+            .map(|_| Task {
+                state: TaskState::queued(),
+                mail: Mutex::default(),
+                heard: Flag::new(),
+            })
+            .collect();
+        let here = Here(Arc::new(World {
+            relay: Relay::new(permits),
+            alive: AtomicUsize::new(tasks.len()),
+            in_calls: AtomicUsize::new(0),
+            tasks,
+            kinds: kinds.to_vec(),
+            permits,
+            rounds,
+            kernel: Flag::new(),
+            held: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }));
+        for key in 0..=kinds.len() {
+            here.0.relay.push_task(&here, key);
+        }
+        here
+    }
+}
+
+impl Here {
+    fn wake(&self, key: usize) {
+        if self.0.tasks[key].state.wake() {
+            self.0.relay.push_task(self, key);
+        }
+    }
+
+    /// The exclusive right to `what`, for as long as `doing` lasts.
+    fn alone<R>(&self, doing: impl FnOnce() -> R) -> R {
+        assert!(
+            !self.0.held.swap(true, Ordering::Relaxed),
+            "two hold the baton"
+        );
+        let result = doing();
+        self.0.held.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// One poll of a task; `true` when it is done.
+    fn poll(&self, key: usize) -> bool {
+        let helper = self.0.kinds.len();
+        let mut mail = self.0.tasks[key].mail.lock().unwrap();
+        assert!(!mail.done, "a task runs after its end");
+        if key == helper {
+            // Each call that waits has asked for one answer.
+            if std::mem::take(&mut mail.called) {
+                self.0.tasks[key].heard.set();
+            }
+            // It ends with the last connection.
+            mail.done = self.0.alive.load(Ordering::Relaxed) == 1;
+        } else if mail.calls == 0 || std::mem::take(&mut mail.answered) {
+            mail.done = mail.calls == self.0.rounds;
+            mail.calls += 1;
+            if !mail.done {
+                drop(mail);
+                self.0.relay.push_call(self, key);
+                return false;
+            }
+        }
+        mail.done
+    }
+}
+
+impl Ground for Here {
+    type Task = usize;
+    type Call = usize;
+
+    fn run(&self, key: usize) {
+        self.alone(|| {
+            let state = &self.0.tasks[key].state;
+            state.begin();
+            if self.poll(key) {
+                state.finish();
+                if self.0.alive.fetch_sub(1, Ordering::Relaxed) == 2 {
+                    self.wake(self.0.kinds.len());
+                }
+            } else if state.pause() {
+                self.0.relay.push_task(self, key);
+            }
+        });
+    }
+
+    fn call(&self, key: usize) -> bool {
+        let running = self.0.in_calls.fetch_add(1, Ordering::Relaxed);
+        assert!(running < self.0.permits, "more calls than permits");
+        let helper = self.0.kinds.len();
+        let kind = self.0.kinds[key];
+        if kind != Kind::Fast {
+            self.0.tasks[helper].mail.lock().unwrap().called = true;
+            self.wake(helper);
+            if kind == Kind::Announces {
+                self.0.relay.about_to_block();
+            }
+            self.0.tasks[helper].heard.wait_and_clear();
+        }
+        self.0.in_calls.fetch_sub(1, Ordering::Relaxed);
+        self.0.tasks[key].mail.lock().unwrap().answered = true;
+        self.wake(key);
+        kind != Kind::Fast
+    }
+
+    fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
+        self.alone(|| {
+            if wait {
+                self.0.kernel.wait_and_clear();
+            }
+            back();
+        });
+    }
+
+    fn wake_kernel(&self) {
+        self.0.kernel.set();
+    }
+
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    fn has_tasks(&self) -> bool {
+        self.0.alive.load(Ordering::Relaxed) > 0
+    }
+
+    fn start_thread(&self) -> bool {
+        let here = self.clone();
+        thread::spawn(move || here.0.relay.live(&here, false));
+        true
+    }
+
+    fn over(&self) {
+        assert!(!self.0.over.swap(true, Ordering::Relaxed), "it ends twice");
+        assert!(!self.has_tasks(), "work is left");
+    }
+}
+
+fn check(permits: usize, rounds: usize, kinds: &'static [Kind]) {
+    bounded().check(move || {
+        let here = World::make(permits, rounds, kinds);
+        here.0.relay.live(&here, true);
+    });
+}
+
+fn bounded() -> loom::model::Builder {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 20_000;
+    builder.preemption_bound.get_or_insert(2);
+    builder
+}
+
+#[test]
+fn a_fast_call_ends_with_nobody_waiting() {
+    check(1, 1, &[Kind::Fast]);
+}
+
+#[test]
+fn a_long_call_is_watched_and_the_others_go_on() {
+    check(1, 1, &[Kind::Waits]);
+}
+
+#[test]
+fn a_call_that_announces_that_it_waits_has_the_others_go_on() {
+    check(1, 1, &[Kind::Announces]);
+}
+
+#[test]
+fn a_call_that_waits_for_a_permit_gets_it() {
+    check(1, 1, &[Kind::Announces, Kind::Fast]);
+}
+
+#[test]
+fn one_long_call_after_the_other_is_watched() {
+    check(1, 2, &[Kind::Waits]);
+}
+
+#[test]
+fn fast_calls_that_wait_for_a_permit_get_it() {
+    check(1, 1, &[Kind::Fast, Kind::Fast]);
+}
+
+#[test]
+fn two_calls_at_once_end() {
+    check(2, 1, &[Kind::Fast, Kind::Fast]);
+}
+
+/// Two threads wake a task that a third one runs whenever it is queued.
+#[test]
+fn a_task_misses_no_wake_up_and_is_run_by_one_thread() {
+    bounded().check(|| {
+        let state = Arc::new(TaskState::queued());
+        let queue = Arc::new(queue::Queue::<(), ()>::new(1));
+        let kernel = Arc::new(Flag::new());
+        let mail = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        assert!(!queue.push_task(()));
+        for _ in 0..2 {
+            let (state, queue) = (state.clone(), queue.clone());
+            let (kernel, mail) = (kernel.clone(), mail.clone());
+            thread::spawn(move || {
+                mail.fetch_add(1, Ordering::Relaxed);
+                if state.wake() && queue.push_task(()) {
+                    kernel.set();
+                }
+            });
+        }
+        let mut batch = std::collections::VecDeque::new();
+        let mut seen = 0;
+        while seen < 2 {
+            match queue.next(&mut batch, queue::Turn::Tasks) {
+                queue::Next::Tasks => {
+                    assert_eq!(batch.drain(..).count(), 1, "queued twice");
+                    state.begin();
+                    seen = mail.load(Ordering::Relaxed);
+                    if state.pause() {
+                        assert!(!queue.push_task(()));
+                    }
+                }
+                queue::Next::Call(()) => unreachable!("there is none"),
+                queue::Next::Sleep => {
+                    kernel.wait_and_clear();
+                    queue.awake();
+                }
+            }
+        }
+    });
+}
