@@ -13,6 +13,7 @@ mod harness;
 mod accounting;
 mod balance;
 mod config;
+mod confined;
 mod contract;
 mod crash;
 mod foreign;
