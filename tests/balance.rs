@@ -84,6 +84,8 @@ fn at_its_limit_a_worker_leaves_connections_to_others_or_in_the_queue() {
 
 #[test]
 fn a_worker_that_has_lost_its_connections_is_the_first_to_get_new_ones() {
+    // The other one waits 10 ms for it, no longer.
+    let _alone = alone();
     for builder in [Builder::axum(), Builder::hello()] {
         let server = builder.start();
         let open: Vec<(u64, Conn)> = (0..24).map(|_| open_at(&server)).collect();
