@@ -15,7 +15,7 @@ help:
 	@echo "make check  formatting and lints, as CI does"
 	@echo "make bench  measure the master, and print a table (4 minutes)"
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
-	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (4 minutes)"
+	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
 
 # The main job: two workers of the axum example, and what to try with them.
 run: build
