@@ -23,6 +23,7 @@ mod ops;
 mod pid1;
 mod recycle;
 mod reload;
+mod rude;
 mod scale;
 mod shutdown;
 mod signals;
