@@ -22,6 +22,7 @@ mod ops;
 mod pid1;
 mod recycle;
 mod reload;
+mod rude;
 mod scale;
 mod shutdown;
 mod signals;
