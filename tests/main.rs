@@ -16,6 +16,7 @@ mod config;
 mod contract;
 mod crash;
 mod foreign;
+mod handshake;
 mod idle;
 mod misbehaviour;
 mod ops;
