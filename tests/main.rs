@@ -17,6 +17,7 @@ mod confined;
 mod contract;
 mod crash;
 mod foreign;
+mod handshake;
 mod idle;
 mod misbehaviour;
 mod ops;
