@@ -30,6 +30,7 @@ mod link;
 mod service;
 mod setup;
 
+pub use baton::hosted;
 pub use baton::{Body, Handler, Request, RequestBody, Response, Upgraded, serve};
 pub use checks::Client;
 pub use error::ServeError;

@@ -21,6 +21,7 @@ use super::pipe::{Sender, pipe};
 use super::request::RequestBody;
 use super::response::{Body, Chunks, Kind, TakeOver};
 use super::upgrade::Upgraded;
+use super::visit::Reception;
 use super::{Handler, Request, Response};
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
@@ -32,6 +33,18 @@ pub(super) struct Calls<H> {
     pub(super) handler: H,
 }
 
+impl<H: Handler> Reception for Calls<H> {
+    type App = Caller<H>;
+
+    fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    fn app(self: &Arc<Self>, files: Files) -> Caller<H> {
+        Caller::new(self, files)
+    }
+}
+
 /// The handler as a hyper service, for one connection.
 pub(super) struct Caller<H> {
     calls: Arc<Calls<H>>,
@@ -39,7 +52,7 @@ pub(super) struct Caller<H> {
 }
 
 impl<H> Caller<H> {
-    pub(super) fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
+    fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
         Self {
             calls: Arc::clone(calls),
             files,

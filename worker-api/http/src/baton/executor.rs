@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::rt::Timer as _;
 use slab::Slab;
 
+use super::lead::Lead;
 use super::reactor::Reactor;
 use super::relay::{Ground, Relay};
 use super::state::TaskState;
@@ -25,7 +26,7 @@ const LONG: Duration = Duration::from_millis(1);
 
 /// Everything that the threads of a worker share.
 pub(super) struct Core {
-    relay: Relay<Arc<Task>, Arc<dyn Job>>,
+    pub(super) lead: Lead,
     me: Weak<Self>,
     pub(super) reactor: Reactor,
     pub(super) timers: Timers,
@@ -58,9 +59,17 @@ pub(super) struct Task {
 
 impl Core {
     pub(super) fn new(threads: NonZeroUsize, gate: Arc<Gate>) -> io::Result<Arc<Self>> {
+        Self::led_by(gate, |_| Ok(Lead::Own(Relay::new(threads.get()))))
+    }
+
+    pub(super) fn led_by(
+        gate: Arc<Gate>,
+        lead: impl FnOnce(&Reactor) -> io::Result<Lead>,
+    ) -> io::Result<Arc<Self>> {
         let reactor = Reactor::new()?;
+        let lead = lead(&reactor)?;
         Ok(Arc::new_cyclic(|me| Self {
-            relay: Relay::new(threads.get()),
+            lead,
             me: me.clone(),
             reactor,
             timers: Timers::new(),
@@ -111,17 +120,17 @@ impl Core {
             });
             Arc::clone(entry.insert(task))
         };
-        self.relay.push_task(&**self, task);
+        self.lead.push_task(self, task);
     }
 
     /// Makes a call, as soon as there is a permit.
     pub(super) fn call(&self, job: Arc<dyn Job>) {
-        self.relay.push_call(self, job);
+        self.lead.push_call(self, job);
     }
 
     /// A call is about to wait for something that only the holder of the baton can bring.
     pub(super) fn about_to_block(&self) {
-        self.relay.about_to_block();
+        self.lead.about_to_block();
     }
 
     /// Wakes every task: something that concerns all has changed.
@@ -130,10 +139,19 @@ impl Core {
         tasks.into_iter().for_each(Wake::wake);
     }
 
+    /// Whether there is a task, ready or not.
+    pub(super) fn has_any_task(&self) -> bool {
+        !self.tasks().is_empty()
+    }
+
     fn start_with(&self, baton: bool) -> io::Result<()> {
         let core = self.me.upgrade().ok_or(io::ErrorKind::NotFound)?;
         let thread = thread::Builder::new().name("gracefork-app".to_owned());
-        thread.spawn(move || core.relay.live(&*core, baton))?;
+        thread.spawn(move || {
+            if let Lead::Own(relay) = &core.lead {
+                relay.live(&*core, baton);
+            }
+        })?;
         Ok(())
     }
 
@@ -184,7 +202,7 @@ impl Ground for Core {
     }
 
     fn has_tasks(&self) -> bool {
-        !self.tasks().is_empty()
+        self.has_any_task()
     }
 
     fn start_thread(&self) -> bool {
@@ -202,7 +220,7 @@ impl Ground for Core {
 }
 
 impl Task {
-    fn run(self: Arc<Self>) {
+    pub(super) fn run(self: Arc<Self>) {
         self.state.begin();
         let waker = Waker::from(Arc::clone(&self));
         let mut future = self.future.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +234,7 @@ impl Task {
             drop(future);
             if self.state.pause() {
                 let core = Arc::clone(&self.core);
-                core.relay.push_task(&*core, self);
+                core.lead.push_task(&core, self);
             }
             return;
         }
@@ -237,13 +255,13 @@ impl Wake for Task {
     fn wake(self: Arc<Self>) {
         if self.state.wake() {
             let core = Arc::clone(&self.core);
-            core.relay.push_task(&*core, self);
+            core.lead.push_task(&core, self);
         }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.wake() {
-            self.core.relay.push_task(&*self.core, Arc::clone(self));
+            self.core.lead.push_task(&self.core, Arc::clone(self));
         }
     }
 }
