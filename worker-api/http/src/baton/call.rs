@@ -20,6 +20,7 @@ use super::outgoing::Outgoing;
 use super::pipe::{Sender, pipe};
 use super::request::RequestBody;
 use super::response::{Body, Chunks, Kind, TakeOver};
+use super::socket::Stream;
 use super::upgrade::Upgraded;
 use super::visit::Reception;
 use super::{Handler, Request, Response};
@@ -40,8 +41,8 @@ impl<H: Handler> Reception for Calls<H> {
         &self.core
     }
 
-    fn app(self: &Arc<Self>, files: Files) -> Caller<H> {
-        Caller::new(self, files)
+    fn app(self: &Arc<Self>, stream: &Stream) -> Caller<H> {
+        Caller::new(self, stream.files().clone())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -19,6 +20,7 @@ use super::super::files::Files;
 use super::super::lead::Lead;
 use super::super::outgoing::Outgoing;
 use super::super::pipe::{Sender, pipe};
+use super::super::socket::Stream;
 use super::socket::Switching;
 use super::{Desk, LoopHandler};
 
@@ -30,6 +32,8 @@ const SMALL: u64 = 64 << 10;
 pub struct Inquiry {
     /// Its head.
     pub head: http::request::Parts,
+    /// The address that the client has connected to; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
     /// Its body.
     pub body: RequestBody,
     /// Where the answer goes. The drain waits for it to be dropped.
@@ -47,6 +51,14 @@ enum Source {
 }
 
 impl RequestBody {
+    /// All of it, if it was received before the call and not taken yet.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.0 {
+            Source::Whole(bytes) => Some(std::mem::take(bytes)),
+            Source::Rest(_) => None,
+        }
+    }
+
     /// Whether nothing more will come.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
@@ -309,13 +321,16 @@ impl Body for Outflow {
 pub(in crate::baton) struct Caller<H> {
     desk: Arc<Desk<H>>,
     files: Files,
+    local: Option<SocketAddr>,
 }
 
 impl<H> Caller<H> {
-    pub(super) fn new(desk: &Arc<Desk<H>>, files: Files) -> Self {
+    pub(super) fn new(desk: &Arc<Desk<H>>, stream: &Stream) -> Self {
+        let local = rustix::net::getsockname(stream);
         Self {
             desk: Arc::clone(desk),
-            files,
+            files: stream.files().clone(),
+            local: local.ok().and_then(|local| local.try_into().ok()),
         }
     }
 }
@@ -331,6 +346,7 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
         let asked = Asked {
             desk: Arc::clone(&self.desk),
             files: self.files.clone(),
+            local: self.local,
             head,
             switching,
         };
@@ -348,6 +364,7 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
 pub(in crate::baton) struct Asked<H> {
     desk: Arc<Desk<H>>,
     files: Files,
+    local: Option<SocketAddr>,
     head: http::request::Parts,
     switching: Switching,
 }
@@ -360,6 +377,7 @@ impl<H: LoopHandler> Asked<H> {
         });
         let inquiry = Inquiry {
             head: self.head,
+            local: self.local,
             body: RequestBody(body),
             reply: Reply {
                 exchange: Arc::clone(&exchange),
