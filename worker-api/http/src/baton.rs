@@ -21,6 +21,7 @@ mod pipe;
 mod queue;
 mod reactor;
 mod relay;
+mod reply;
 mod request;
 mod response;
 mod socket;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use mio::Interest;
 use worker_api::{Drain, DrainEvents, Stage, Worker};
 
+pub use self::reply::{Gone, Reply, Streaming};
 pub use self::request::RequestBody;
 pub use self::response::Body;
 pub use self::upgrade::Upgraded;
@@ -58,13 +60,14 @@ pub type Response = http::Response<Body>;
 /// So long a forced end waits for calls that do not return.
 const FORCED_END: Duration = Duration::from_secs(1);
 
-/// What answers requests: any `Fn(Request) -> http::Response<B>` where `B` becomes a [`Body`].
+/// What answers requests: any `Fn(Request) -> http::Response<B>` where `B` becomes a [`Body`], or
+/// what has more to say of how its answer is sent.
 ///
 /// It may block, and it may be called on several threads at once, see
 /// [`Settings::threads`](worker_api::Settings::threads). A panic is answered with 500.
 pub trait Handler: Send + Sync + 'static {
     /// Answers a request.
-    fn call(&self, request: Request) -> Response;
+    fn call(&self, request: Request, reply: Reply<'_>);
 }
 
 impl<F, B> Handler for F
@@ -72,8 +75,8 @@ where
     F: Fn(Request) -> http::Response<B> + Send + Sync + 'static,
     B: Into<Body>,
 {
-    fn call(&self, request: Request) -> Response {
-        self(request).map(Into::into)
+    fn call(&self, request: Request, reply: Reply<'_>) {
+        reply.send(self(request).map(Into::into));
     }
 }
 
