@@ -10,12 +10,14 @@
 //! what is below it; `visit` a connection; `call` a call of the handler.
 
 mod accept;
+mod around;
 mod block;
 mod call;
 mod crew;
 mod executor;
 mod files;
 mod handover;
+mod hang;
 mod outgoing;
 mod pipe;
 mod queue;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use mio::Interest;
 use worker_api::{Drain, DrainEvents, Stage, Worker};
 
+pub use self::around::Surroundings;
 pub use self::reply::{Gone, Reply, Streaming};
 pub use self::request::RequestBody;
 pub use self::response::Body;
@@ -100,9 +103,22 @@ where
 /// # Errors
 /// See [`ServeError`]. What happens to a single connection is no error here.
 pub fn serve(worker: Worker, handler: impl Handler) -> Result<(), ServeError> {
+    serve_within(worker, handler, ())
+}
+
+/// As [`serve`], with something around the calls.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn serve_within(
+    worker: Worker,
+    handler: impl Handler,
+    around: impl Surroundings,
+) -> Result<(), ServeError> {
     let threads = worker.settings().threads;
     let setup = Setup::with_threads(&worker, Some(threads));
-    let core = Core::new(threads, Arc::clone(&setup.gate)).map_err(ServeError::Driver)?;
+    let core = Core::new(threads, Arc::clone(&setup.gate), Box::new(around))
+        .map_err(ServeError::Driver)?;
     let calls = Calls {
         core: Arc::clone(&core),
         handler,

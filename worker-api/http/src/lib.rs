@@ -31,7 +31,8 @@ mod service;
 mod setup;
 
 pub use baton::{
-    Body, Gone, Handler, Reply, Request, RequestBody, Response, Streaming, Upgraded, serve,
+    Body, Gone, Handler, Reply, Request, RequestBody, Response, Streaming, Surroundings, Upgraded,
+    serve, serve_within,
 };
 pub use checks::Client;
 pub use error::ServeError;

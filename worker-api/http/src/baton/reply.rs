@@ -87,6 +87,7 @@ impl Streaming<'_> {
         if chunk.is_empty() {
             return Ok(());
         }
+        self.core.move_on();
         self.sender.send(self.core, chunk).map_err(|_| Gone)
     }
 
