@@ -12,6 +12,8 @@ use std::time::Duration;
 use hyper::rt::Timer as _;
 use slab::Slab;
 
+use super::around::Surroundings;
+use super::hang::{self, Clocks};
 use super::lead::Lead;
 use super::reactor::Reactor;
 use super::relay::{Ground, Relay};
@@ -31,6 +33,8 @@ pub(super) struct Core {
     pub(super) reactor: Reactor,
     pub(super) timers: Timers,
     gate: Arc<Gate>,
+    around: Box<dyn Surroundings>,
+    clocks: Clocks,
     tasks: Mutex<Slab<Arc<Task>>>,
     end: Mutex<End>,
     end_changed: Condvar,
@@ -58,12 +62,17 @@ pub(super) struct Task {
 }
 
 impl Core {
-    pub(super) fn new(threads: NonZeroUsize, gate: Arc<Gate>) -> io::Result<Arc<Self>> {
-        Self::led_by(gate, |_| Ok(Lead::Own(Relay::new(threads.get()))))
+    pub(super) fn new(
+        threads: NonZeroUsize,
+        gate: Arc<Gate>,
+        around: Box<dyn Surroundings>,
+    ) -> io::Result<Arc<Self>> {
+        Self::led_by(gate, around, |_| Ok(Lead::Own(Relay::new(threads.get()))))
     }
 
     pub(super) fn led_by(
         gate: Arc<Gate>,
+        around: Box<dyn Surroundings>,
         lead: impl FnOnce(&Reactor) -> io::Result<Lead>,
     ) -> io::Result<Arc<Self>> {
         let reactor = Reactor::new()?;
@@ -74,6 +83,8 @@ impl Core {
             reactor,
             timers: Timers::new(),
             gate,
+            clocks: Clocks::new(around.hang_timeout()),
+            around,
             tasks: Mutex::default(),
             end: Mutex::default(),
             end_changed: Condvar::new(),
@@ -128,9 +139,20 @@ impl Core {
         self.lead.push_call(self, job);
     }
 
-    /// A call is about to wait for something that only the holder of the baton can bring.
-    pub(super) fn about_to_block(&self) {
+    /// Waits, on the thread of a call, for something that only the holder of the baton can bring.
+    pub(super) fn block<R>(&self, wait: impl FnOnce() -> R) -> R {
         self.lead.about_to_block();
+        self.around.rest();
+        hang::waits();
+        let result = wait();
+        self.move_on();
+        result
+    }
+
+    /// The call of this thread has come a step further.
+    pub(super) fn move_on(&self) {
+        self.timers.tick();
+        hang::moves(self.timers.nanos());
     }
 
     /// Wakes every task: something that concerns all has changed.
@@ -149,7 +171,8 @@ impl Core {
         let thread = thread::Builder::new().name("gracefork-app".to_owned());
         thread.spawn(move || {
             if let Lead::Own(relay) = &core.lead {
-                relay.live(&*core, baton);
+                core.clocks.join();
+                core.around.live(&mut || relay.live(&*core, baton));
             }
         })?;
         Ok(())
@@ -174,14 +197,18 @@ impl Ground for Core {
 
     fn call(&self, job: Arc<dyn Job>) -> bool {
         let begun = self.timers.now();
+        hang::moves(self.timers.nanos());
         job.run();
+        hang::ends();
         self.timers.tick().saturating_duration_since(begun) >= LONG
     }
 
     fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
+        self.around.rest();
         let timeout = if wait {
             self.gate.look_before_waiting();
-            self.timers.left()
+            let hang = self.clocks.left(self.timers.nanos());
+            self.timers.left().into_iter().chain(hang).min()
         } else {
             Some(Duration::ZERO)
         };
@@ -191,6 +218,13 @@ impl Ground for Core {
             self.timers.begin_turn();
         });
         self.timers.ring();
+        for _ in 0..self.clocks.count_hung(self.timers.nanos()) {
+            self.around.hung();
+        }
+    }
+
+    fn rest(&self) {
+        self.around.rest();
     }
 
     fn wake_kernel(&self) {

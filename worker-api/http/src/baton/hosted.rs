@@ -87,7 +87,7 @@ pub fn start<H: LoopHandler>(
     let setup = Setup::new(&worker);
     let gate = Arc::clone(&setup.gate);
     let hosted = |reactor: &_| Hosted::new(reactor, stall).map(Lead::Hosted);
-    let core = Core::led_by(gate, hosted).map_err(ServeError::Driver)?;
+    let core = Core::led_by(gate, Box::new(()), hosted).map_err(ServeError::Driver)?;
     let desk = Arc::new(Desk {
         core: Arc::clone(&core),
         drain: worker.drain(),

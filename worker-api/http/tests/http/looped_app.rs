@@ -109,115 +109,123 @@ fn poll(this: &Arc<Loop>, task: &Arc<Mutex<Option<BoxFuture>>>) {
 
 impl Loop {
     async fn answer(&self, inquiry: Inquiry) {
-        let Inquiry {
-            head,
-            mut body,
-            reply,
-            mut switching,
-        } = inquiry;
+        let Inquiry { head, reply, .. } = &inquiry;
         let side = &self.side;
-        match (&head.method, head.uri.path()) {
-            (&Method::GET, "/") => text(&reply, "hello"),
-            (&Method::GET, "/large") => text(&reply, vec![b'x'; LARGE]),
-            (&Method::GET, "/hold") => {
+        if head.method == Method::POST {
+            return self.receive(inquiry).await;
+        }
+        match head.uri.path() {
+            "/" => text(reply, "hello"),
+            "/large" => text(reply, vec![b'x'; LARGE]),
+            "/hold" => {
                 side.tell("holding");
                 side.hold().await;
-                text(&reply, "held");
+                text(reply, "held");
             }
-            (&Method::GET, "/block") => {
+            "/block" => {
                 side.tell("blocking");
                 side.block();
-                text(&reply, "blocked");
+                text(reply, "blocked");
             }
-            (&Method::GET, "/spin") => {
+            "/spin" => {
                 side.tell("spinning");
                 side.spin();
-                text(&reply, "spun");
+                text(reply, "spun");
             }
-            (&Method::GET, "/stream") => {
+            "/client" => {
+                let client = head.extensions.get::<Client>().unwrap();
+                let (peer, address) = (client.peer.is_some(), client.address);
+                text(reply, format!("{peer} {address:?} {}", client.https));
+            }
+            "/hooks" => {
+                let (before, after) = (&self.counts.before, &self.counts.after);
+                let [before, after] = [before, after].map(|count| count.load(Ordering::Relaxed));
+                text(reply, format!("{before} {after}"));
+            }
+            "/turns" => text(reply, self.turns.load(Ordering::Relaxed).to_string()),
+            "/stalls" => text(reply, self.stalls.load(Ordering::Relaxed).to_string()),
+            "/upgrade" => self.upgrade(inquiry).await,
+            _ => self.answer_in_parts(reply, head.uri.path()).await,
+        }
+    }
+
+    async fn answer_in_parts(&self, reply: &Reply, path: &str) {
+        let side = &self.side;
+        match path {
+            "/stream" => {
                 let (stream, answer) = Answer::stream(None);
-                send(&reply, StatusCode::OK, &[], answer);
+                send(reply, StatusCode::OK, &[], answer);
                 stream.push("first,".into()).unwrap();
                 side.tell("streaming");
                 side.hold().await;
                 let _ = stream.push("last".into());
                 stream.finish(None);
             }
-            (&Method::GET, "/endless") => self.send_endlessly(&reply).await,
-            (&Method::GET, "/file") => {
+            "/endless" => self.send_endlessly(reply).await,
+            "/file" => {
                 let file = File::open(std::env::current_exe().unwrap()).unwrap();
                 let len = file.metadata().unwrap().len();
-                send(&reply, StatusCode::OK, &[], Answer::file(file, 0, len));
+                send(reply, StatusCode::OK, &[], Answer::file(file, 0, len));
             }
-            (&Method::GET, "/gone") => {
+            "/gone" => {
                 side.tell("waiting");
                 poll_fn(|cx| reply.poll_over(cx)).await;
                 side.tell("gone");
             }
-            (&Method::GET, "/after") => {
-                text(&reply, "before");
+            "/after" => {
+                text(reply, "before");
                 side.tell("answered");
                 side.hold().await;
                 side.tell("after");
             }
-            (&Method::GET, "/client") => {
-                let client = head.extensions.get::<Client>().unwrap();
-                let (peer, address) = (client.peer.is_some(), client.address);
-                text(&reply, format!("{peer} {address:?} {}", client.https));
-            }
-            (&Method::GET, "/hooks") => {
-                let (before, after) = (&self.counts.before, &self.counts.after);
-                let [before, after] = [before, after].map(|count| count.load(Ordering::Relaxed));
-                text(&reply, format!("{before} {after}"));
-            }
-            (&Method::GET, "/turns") => {
-                text(&reply, self.turns.load(Ordering::Relaxed).to_string());
-            }
-            (&Method::GET, "/stalls") => {
-                text(&reply, self.stalls.load(Ordering::Relaxed).to_string());
-            }
-            (&Method::POST, "/echo") => match collect(&mut body).await {
+            _ => status(reply, StatusCode::NOT_FOUND),
+        }
+    }
+
+    async fn receive(&self, inquiry: Inquiry) {
+        let Inquiry {
+            head,
+            mut body,
+            reply,
+            ..
+        } = inquiry;
+        match head.uri.path() {
+            "/echo" => match collect(&mut body).await {
                 Ok(body) => text(&reply, body),
-                Err(error) => side.tell(&error.to_string()),
+                Err(error) => self.side.tell(&error.to_string()),
             },
-            (&Method::POST, "/through") => through(&mut body, &reply).await,
-            (&Method::POST, "/early") => {
+            "/through" => through(&mut body, &reply).await,
+            "/early" => {
                 text(&reply, "early");
                 let got = collect(&mut body).await.map_or(0, |body| body.len());
-                side.tell(&format!("got {got}"));
+                self.side.tell(&format!("got {got}"));
             }
-            (&Method::POST, "/refuse") => {
-                send(
-                    &reply,
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    &[],
-                    Answer::bytes(Bytes::new()),
-                );
-            }
-            (&Method::GET, "/upgrade") => {
-                let fields = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")];
-                let answer = Answer::bytes(Bytes::new());
-                send(&reply, StatusCode::SWITCHING_PROTOCOLS, &fields, answer);
-                let mut socket = poll_fn(|cx| switching.poll(cx)).await.unwrap();
-                drop(reply);
-                side.tell("upgraded");
-                let mut buf = [0; 64];
-                while let Ok(len @ 1..) = poll_fn(|cx| socket.poll_read(cx, &mut buf)).await {
-                    let mut out = &buf[..len];
-                    while !out.is_empty() {
-                        let sent = poll_fn(|cx| socket.poll_write(cx, out)).await.unwrap();
-                        out = &out[sent..];
-                    }
-                }
-                side.tell("upgrade ended");
-            }
-            _ => send(
-                &reply,
-                StatusCode::NOT_FOUND,
-                &[],
-                Answer::bytes(Bytes::new()),
-            ),
+            "/refuse" => status(&reply, StatusCode::PAYLOAD_TOO_LARGE),
+            _ => status(&reply, StatusCode::NOT_FOUND),
         }
+    }
+
+    async fn upgrade(&self, inquiry: Inquiry) {
+        let Inquiry {
+            reply,
+            mut switching,
+            ..
+        } = inquiry;
+        let fields = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")];
+        let answer = Answer::bytes(Bytes::new());
+        send(&reply, StatusCode::SWITCHING_PROTOCOLS, &fields, answer);
+        let mut socket = poll_fn(|cx| switching.poll(cx)).await.unwrap();
+        drop(reply);
+        self.side.tell("upgraded");
+        let mut buf = [0; 64];
+        while let Ok(len @ 1..) = poll_fn(|cx| socket.poll_read(cx, &mut buf)).await {
+            let mut out = &buf[..len];
+            while !out.is_empty() {
+                let sent = poll_fn(|cx| socket.poll_write(cx, out)).await.unwrap();
+                out = &out[sent..];
+            }
+        }
+        self.side.tell("upgrade ended");
     }
 
     async fn send_endlessly(&self, reply: &Reply) {
@@ -255,6 +263,10 @@ async fn collect(body: &mut RequestBody) -> io::Result<Bytes> {
 
 fn text(reply: &Reply, body: impl Into<Bytes>) {
     send(reply, StatusCode::OK, &[], Answer::bytes(body.into()));
+}
+
+fn status(reply: &Reply, status: StatusCode) {
+    send(reply, status, &[], Answer::bytes(Bytes::new()));
 }
 
 fn send(reply: &Reply, status: StatusCode, fields: &[(header::HeaderName, &str)], answer: Answer) {
