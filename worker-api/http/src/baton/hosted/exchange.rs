@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -98,7 +98,7 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-/// The app's end of an exchange.
+/// The app's end of an exchange. Dropped without an answer, that is 500.
 #[derive(Debug)]
 pub struct Reply {
     exchange: Arc<Exchange>,
@@ -155,6 +155,17 @@ impl Reply {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.exchange.lock().is_over
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.exchange.lock().was_answered {
+            let mut response = http::Response::new(());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            let text = Bytes::from_static(b"Internal Server Error\n");
+            self.send(response.into_parts().0, Answer::bytes(text));
+        }
     }
 }
 
