@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +15,10 @@ use crate::drain::Drain;
 use crate::health::{Health, Link};
 use crate::hooks::{Hooks, NoHooks, WorkerInfo};
 use crate::in_flight::{Connections, InFlight};
-use crate::inherit::{self, Env, InheritError, Inherited, Supervised};
+use crate::inherit::{self, Env, Handover, InheritError, Inherited, Supervised};
 use crate::listener::Listener;
 use crate::message::{PROTOCOL_VERSION, Report};
-use crate::scoreboard::{Load, Scoreboard, ScoreboardError, WorkerState};
+use crate::scoreboard::{Load, PodPhase, Scoreboard, ScoreboardError, WorkerState};
 use crate::settings::Settings;
 use crate::signals::{self, Signals};
 
@@ -108,6 +109,22 @@ pub(crate) struct Start {
 pub struct WorkerBuilder {
     hooks: Box<dyn Hooks>,
     standalone_bind: Option<String>,
+    forked: Option<Forked>,
+}
+
+/// What a worker that was forked by a fork server is told, see [`WorkerBuilder::forked`].
+#[derive(Debug)]
+pub struct Forked {
+    /// What the fork server was handed; its numbers are the same in every child.
+    pub handover: Handover,
+    /// The worker's end of its control channel.
+    pub control: OwnedFd,
+    /// Its place among the workers.
+    pub slot: usize,
+    /// Its generation.
+    pub generation: u64,
+    /// After so many requests it asks to be recycled.
+    pub max_requests: Option<NonZeroU64>,
 }
 
 impl WorkerBuilder {
@@ -124,11 +141,36 @@ impl WorkerBuilder {
         self
     }
 
+    /// Makes the worker of this process, which a fork server has forked. What the environment says
+    /// of a single worker does not count then; its settings do.
+    ///
+    /// Call `init` in the child, before it starts threads: the one that hears the master is started
+    /// there, and no thread outlives a fork.
+    pub fn forked(mut self, forked: Forked) -> Self {
+        self.forked = Some(forked);
+        self
+    }
+
     /// Makes the worker, as [`Worker::init`] does.
     ///
     /// # Errors
     /// See [`InitError`].
     pub fn init(self) -> Result<Worker, InitError> {
+        if let Some(forked) = self.forked {
+            let mut settings = Settings::from_env(&Env::of_process())?;
+            settings.max_requests = forked.max_requests;
+            let Handover {
+                listeners,
+                scoreboard,
+            } = forked.handover;
+            let start = Start::supervised(Supervised {
+                slot: forked.slot,
+                generation: forked.generation,
+                control: forked.control,
+                scoreboard,
+            })?;
+            return start_worker(self.hooks, settings, listeners, start);
+        }
         inherit::claim()?;
         let env = Env::of_process();
         let settings = Settings::from_env(&env)?;
@@ -222,6 +264,7 @@ impl Worker {
         WorkerBuilder {
             hooks: Box::new(NoHooks),
             standalone_bind: None,
+            forked: None,
         }
     }
 
@@ -276,6 +319,12 @@ impl Worker {
     #[must_use]
     pub fn health(&self) -> Health {
         self.inner.health.clone()
+    }
+
+    /// The phase of the pod, as the master says; `Boot` or later without one.
+    #[must_use]
+    pub fn pod_phase(&self) -> PodPhase {
+        self.inner.link.board.phase()
     }
 
     /// How far this worker's way out has come.
