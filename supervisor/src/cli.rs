@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::Sources;
 use crate::config::visible::visible_lines;
+use crate::config::{GunicornArgs, Sources};
 use flags::SettingFlags;
 
 /// What the user wants done, and with which settings.
@@ -63,6 +63,37 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Usage>
     }
 }
 
+/// Reads what stands in `GUNICORN_CMD_ARGS`, by the same flags.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn parse_gunicorn_args(text: &str) -> Result<GunicornArgs, String> {
+    let words = shlex::split(text).ok_or("a quote is not closed")?;
+    let words = std::iter::once("gracefork".to_owned()).chain(words);
+    let matches = CommandLine::command().try_get_matches_from(words);
+    let line = matches.and_then(|matches| CommandLine::from_arg_matches(&matches));
+    let line = line.map_err(|error| {
+        let text = usage(&error).text;
+        let first = text.lines().next().unwrap_or_default();
+        first.trim_start_matches("error: ").to_owned()
+    })?;
+    let Options {
+        config,
+        settings,
+        app,
+        args,
+    } = line.options;
+    if line.action.is_some() || !args.is_empty() {
+        return Err("only flags can stand in it".to_owned());
+    }
+    Ok(GunicornArgs {
+        file: config,
+        flags: settings.flags,
+        app,
+        idle_flags: settings.idle,
+    })
+}
+
 /// Names that commands of later releases have: no app may take them meanwhile.
 const LATER_COMMANDS: [&str; 7] = [
     "status", "top", "reload", "scale", "retire", "shutdown", "k8s",
@@ -71,6 +102,8 @@ const LATER_COMMANDS: [&str; 7] = [
 const EXAMPLES: &str = "\
 Examples:
   gracefork ./server                                    your program, on its inherited socket
+  gracefork -b :8000 -w 4 main:app                      your Python app, WSGI or ASGI
+  gracefork -c gunicorn_config.py main:app              as gunicorn would
   gracefork -b :8000 -w 4 uvicorn -- --fd {fd} main:app
   gracefork -c gracefork.toml                           everything in the file
   gracefork check -c gracefork.toml                     is the file right?
@@ -108,12 +141,12 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Options {
-    /// The config file, in TOML.
+    /// The config file: TOML, or gunicorn's Python.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingFlags,
-    /// The program that every worker executes: a path, or a name found in PATH.
+    /// What runs: a program (a path, or a name found in PATH), or a Python app module:attribute.
     #[arg(value_name = "APP")]
     app: Option<String>,
     /// Its arguments; {fd}, {port} and {worker} are replaced.
@@ -127,6 +160,7 @@ impl Options {
         self.config = after.config.or(self.config);
         self.app = after.app.or(self.app);
         self.settings.flags.extend(after.settings.flags);
+        self.settings.idle.extend(after.settings.idle);
         self.args.extend(after.args);
         self
     }
@@ -135,6 +169,7 @@ impl Options {
         Sources {
             file: self.config,
             flags: self.settings.flags,
+            idle_flags: self.settings.idle,
             app: self.app,
             args: self.args,
             app_optional,
