@@ -165,8 +165,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m gracefork._config FILE\n")
         return BAD_CONFIG
     try:
-        with _standard_output_kept() as output:
-            answer = translated(read(arguments[0]).given, arguments[0], os.environ)
+        with standard_output_kept() as output:
+            answer = translated(read(arguments[0]).given, arguments[0])
             output.write(json.dumps(answer).encode())
     except Fault as fault:
         fault.print()
@@ -175,7 +175,7 @@ def main(arguments: list[str]) -> int:
 
 
 @contextmanager
-def _standard_output_kept() -> Iterator[Any]:
+def standard_output_kept() -> Iterator[Any]:
     """Gives standard output to the caller, and what the user's code prints to standard error."""
     with open(os.dup(1), "wb") as output:
         os.dup2(2, 1)

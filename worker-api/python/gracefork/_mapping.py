@@ -10,11 +10,6 @@ from typing import Any
 from ._fault import BAD_CONFIG, Fault
 from ._settings import SETTINGS, Fate
 
-#: gracefork's defaults that the shutdown's budget is made of, in seconds.
-_KILL_MARGIN = 5
-_GRACE_PERIOD = 30
-_LAMEDUCK_IN_KUBERNETES = 10
-
 _DEFAULT_PORT = 8000
 _MOST_OF_A_LINE = 65_534
 _MOST_FIELDS = 16_384
@@ -27,7 +22,7 @@ _LEVELS = {"debug": "debug", "warning": "warn", "error": "error", "critical": "e
 Keys = dict[str, Any]
 
 
-def translated(given: Mapping[str, Any], location: str, environ: Mapping[str, str]) -> Keys:
+def translated(given: Mapping[str, Any], location: str) -> Keys:
     """The settings that a config file gives, as the master reads them: ``settings``, ``app`` and
     ``warnings``."""
     settings: Keys = {}
@@ -37,21 +32,24 @@ def translated(given: Mapping[str, Any], location: str, environ: Mapping[str, st
             raise Fault(f"{location}: `{name}`: {setting.note}", f"take `{name}` out", BAD_CONFIG)
         if setting.fate is Fate.KEY and value is not None:
             settings.update(_CONVERSIONS[name](value))
-    if "graceful_timeout" in given:
-        settings["shutdown.grace_period"] = _grace_period(given["graceful_timeout"], environ)
     app = settings.pop("app", None)
     return {"settings": settings, "app": app, "warnings": _warnings(given, location)}
 
 
 def _warnings(given: Mapping[str, Any], location: str) -> list[str]:
-    idle = [name for name, value in given.items() if _has_no_place(name, value)]
+    idle = without_place(given)
     if not idle:
         return []
-    names = ", ".join(sorted(idle))
+    names = ", ".join(idle)
     return [
         f"{location}: nothing here needs {names}: "
         "docs/migrating-from-gunicorn.md says why, and what to use instead"
     ]
+
+
+def without_place(given: Mapping[str, Any]) -> list[str]:
+    """The settings that ask for something which nothing here does, in order."""
+    return sorted(name for name, value in given.items() if _has_no_place(name, value))
 
 
 def _has_no_place(name: str, value: Any) -> bool:
@@ -59,12 +57,6 @@ def _has_no_place(name: str, value: Any) -> bool:
     if name == "worker_class":
         return _interface(value) is None
     return setting.fate is Fate.NONE and setting.asks_for_something(value)
-
-
-def _grace_period(graceful_timeout: int, environ: Mapping[str, str]) -> str:
-    in_cluster = "KUBERNETES_SERVICE_HOST" in environ
-    lameduck = _LAMEDUCK_IN_KUBERNETES if in_cluster else 0
-    return _seconds(max(_GRACE_PERIOD, graceful_timeout + lameduck + _KILL_MARGIN))
 
 
 def _seconds(value: int) -> str:

@@ -90,17 +90,6 @@ def _uncalled(name: str, parameters: tuple[str, ...], note: str) -> Setting:
     return Setting(name, None, check.hook(*parameters), Fate.NONE, note=note)
 
 
-def _declared() -> Iterator[Setting]:
-    yield from _app_and_sockets()
-    yield from _workers()
-    yield from _requests()
-    yield from _process()
-    yield from _logging()
-    yield from _hooks()
-    yield from _development()
-    yield from _elsewhere()
-
-
 def _app_and_sockets() -> Iterator[Setting]:
     yield _key("config", "./gunicorn.conf.py", check.text, "python.config",
                note="`-c FILE.py`; only on the command line, as under gunicorn")
@@ -123,10 +112,9 @@ def _workers() -> Iterator[Setting]:
     yield _key("max_requests", 0, check.number, "workers.max_requests")
     yield _key("max_requests_jitter", 0, check.number, "workers.max_requests_jitter")
     yield _key("timeout", 30, check.number, "workers.hang_timeout")
-    yield _key("graceful_timeout", 30, check.number,
-               "shutdown.drain_timeout", "shutdown.grace_period",
-               note="how long requests in flight may take; the grace period grows so that lameduck, "
-                    "this and the kill margin fit. Left out: what the grace period leaves")
+    yield _key("graceful_timeout", 30, check.number, "shutdown.drain_timeout",
+               note="how long requests in flight may take; `shutdown.grace_period` grows so that "
+                    "lameduck, this and the kill margin fit. Left out: what the grace period leaves")
     yield _key("keepalive", 2, check.number, "http.keep_alive",
                note="left out: 75 s, longer than a load balancer keeps a connection")
     yield _key("preload_app", False, check.boolean, "workers.preload",
@@ -157,7 +145,7 @@ def _requests() -> Iterator[Setting]:
     yield _none("secure_scheme_headers", _SCHEMES, check.table,
                 "`X-Forwarded-Proto`, `-Protocol` and `-Ssl` are understood as by default")
     yield _none("forwarder_headers", ["SCRIPT_NAME", "PATH_INFO"], check.comma_separated,
-                "fields do not set `SCRIPT_NAME` or `PATH_INFO`; use `root_path`")
+                "`SCRIPT_NAME` and `PATH_INFO` are taken from believed proxies alone, as by default")
     yield _none("header_map", "drop", check.one_of("drop", "refuse", "dangerous", none="drop"),
                 "fields with an underscore in their name are dropped")
     yield _none("permit_obsolete_folding", False, check.boolean, _STRICT)
@@ -283,5 +271,19 @@ def _elsewhere() -> Iterator[Setting]:
     yield _none("dirty_graceful_timeout", 30, check.number, _NO_DIRTY)
 
 
+#: The settings by what they are about.
+GROUPS: dict[str, tuple[Setting, ...]] = {
+    "The app and its sockets": tuple(_app_and_sockets()),
+    "Workers": tuple(_workers()),
+    "Requests": tuple(_requests()),
+    "The process": tuple(_process()),
+    "Logs": tuple(_logging()),
+    "Server hooks": tuple(_hooks()),
+    "Development": tuple(_development()),
+    "What is done elsewhere": tuple(_elsewhere()),
+}
+
 #: Every setting of gunicorn 27.0.1, by name.
-SETTINGS: dict[str, Setting] = {setting.name: setting for setting in _declared()}
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting for group in GROUPS.values() for setting in group
+}
