@@ -127,7 +127,8 @@ def _attribute(module: Any, attribute: str, module_name: str) -> Any:
 def _made(factory: Any, arguments: _Arguments, name: str) -> Any:
     if not callable(factory):
         help = "leave the brackets out"
-        raise Fault(f"`{name}`: a {type(factory).__name__} cannot be called", help, BAD_APP)
+        kind = type(factory).__name__
+        raise Fault(f"`{name}` cannot be called: it is of type {kind}", help, BAD_APP)
     try:
         inspect.signature(factory).bind(*arguments.positional, **arguments.named)
     except TypeError as error:
@@ -144,7 +145,7 @@ def _made(factory: Any, arguments: _Arguments, name: str) -> Any:
 def _of_kind(found: Any, interface: str, name: str) -> App:
     if not callable(found):
         raise Fault(
-            f"`{name}` is a {type(found).__name__}, which cannot be called",
+            f"`{name}` cannot be called: it is of type {type(found).__name__}",
             "name the WSGI or ASGI app itself",
             BAD_APP,
         )
