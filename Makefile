@@ -61,7 +61,7 @@ test-python:
 model: toolchain
 	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model
 
-check: toolchain
+check: toolchain $(VENV)/ready
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	@if $(PYTHON) -c '$(HEADERS)' 2>/dev/null; then \
@@ -69,9 +69,15 @@ check: toolchain
 	else \
 		echo "No headers of $(PYTHON) here: the native module is not checked"; \
 	fi
+	@if [ -x $(VENV)/bin/ruff ]; then \
+		cd $(PACKAGE) && lints=$(CURDIR)/$(VENV)/bin && $$lints/ruff check . && $$lints/ruff format --check . && $$lints/mypy; \
+	else \
+		echo "No $(VENV) here: the package's Python is not checked"; \
+	fi
 
-fmt:
+fmt: $(VENV)/ready
 	cargo fmt
+	@if [ -x $(VENV)/bin/ruff ]; then cd $(PACKAGE) && $(CURDIR)/$(VENV)/bin/ruff format .; fi
 
 bench: build
 	cargo bench --bench master
@@ -88,10 +94,10 @@ toolchain:
 	@command -v cargo >/dev/null || { echo "gracefork needs a Rust toolchain (1.88 or newer): https://rustup.rs" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "gracefork needs a C linker (cc): apt-get install gcc" >&2; exit 1; }
 
-# Servers that the tests run as foreign workers. Without Python they are skipped, and say so.
+# Servers that the tests run as foreign workers, and lints of Python. Without Python they are skipped, and say so.
 $(VENV)/ready: tests/requirements.txt
 	@if $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
-		echo "Setting up $(VENV) with the servers that the tests run: $$(tr '\n' ' ' < tests/requirements.txt)"; \
+		echo "Setting up $(VENV) with what the tests need: $$(tr '\n' ' ' < tests/requirements.txt)"; \
 		$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt && touch $@; \
 	else \
 		echo "No $(PYTHON) with venv here: tests that run Python servers will be skipped"; \

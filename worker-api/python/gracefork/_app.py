@@ -92,7 +92,9 @@ def _module(module_name: str, name: str) -> Any:
                 BAD_APP,
             ) from None
         help = f"install it for {sys.executable}"
-        raise Fault(f"{module_name!r} needs the module {missing!r}", help, BAD_APP, error) from error
+        raise Fault(
+            f"{module_name!r} needs the module {missing!r}", help, BAD_APP, error
+        ) from error
     except (Exception, SystemExit) as error:
         help = "correct what the traceback names"
         raise Fault(f"importing {module_name!r} failed", help, BAD_APP, error) from error

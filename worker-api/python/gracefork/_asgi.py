@@ -50,7 +50,8 @@ def _new_loop(kind: str) -> asyncio.AbstractEventLoop:
                 help = "install uvloop, or leave python.loop (asgi_loop) out"
                 raise Fault("uvloop is not installed", help, BAD_APP) from None
         else:
-            return uvloop.new_event_loop()
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
     return asyncio.new_event_loop()
 
 

@@ -115,14 +115,14 @@ def proxy_protocol(value: Any) -> str:
     same = {"false": "off", "0": "off", "none": "off", "true": "auto", "1": "auto"}
     found = text(value)
     found = "off" if found is None else found.lower()
-    return one_of("off", "v1", "v2", "auto", none="off")(same.get(found, found))
+    return str(one_of("off", "v1", "v2", "auto", none="off")(same.get(found, found)))
 
 
 def cleartext(value: Any) -> str:
     """How HTTP/2 without TLS begins, or a bool."""
     if isinstance(value, bool):
         return "prior-knowledge" if value else "off"
-    return one_of("off", "prior-knowledge", "upgrade", "both", none="off")(value)
+    return str(one_of("off", "prior-knowledge", "upgrade", "both", none="off")(value))
 
 
 def folder(value: Any) -> str:
@@ -195,7 +195,8 @@ def _function(value: Any) -> Callable[..., Any]:
             raise TypeError(f"there is no {name!r} in {module!r}") from None
     if not callable(value):
         raise TypeError("expected a function")
-    return value
+    function: Callable[..., Any] = value
+    return function
 
 
 def _identity(value: Any, own: int, kind: str, find: Callable[[str], int]) -> int:

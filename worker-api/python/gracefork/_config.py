@@ -111,7 +111,9 @@ def _checked(location: str, name: str, check: Any, value: Any) -> Any:
     except Exception as error:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        raise Fault(f"{location}: `{name} = {shown}`: {error}", _what_fits(name), BAD_CONFIG) from error
+        raise Fault(
+            f"{location}: `{name} = {shown}`: {error}", _what_fits(name), BAD_CONFIG
+        ) from error
 
 
 def _what_fits(name: str) -> str:

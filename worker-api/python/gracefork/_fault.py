@@ -80,7 +80,7 @@ def _trim(shown: traceback.TracebackException, seen: set[int]) -> None:
 
 
 def _is_users(filename: str) -> bool:
-    if filename.startswith("<frozen importlib") or filename.startswith("<frozen runpy"):
+    if filename.startswith(("<frozen importlib", "<frozen runpy")):
         return False
     folder = os.path.dirname(os.path.abspath(filename))
     return folder != _OWN_FOLDER and os.path.basename(folder) != "importlib"

@@ -106,9 +106,10 @@ def _configure(cfg: Cfg) -> None:
         elif cfg.logconfig:
             logging.config.fileConfig(cfg.logconfig, disable_existing_loggers=False)
     except Exception as error:
-        given = [name for name in ("logconfig_dict", "logconfig_json", "logconfig") if getattr(cfg, name)]
+        names = ("logconfig_dict", "logconfig_json", "logconfig")
+        used = next(name for name in names if getattr(cfg, name))
         raise Fault(
-            f"`{given[0]}` cannot be used", "correct what the last line names", BAD_CONFIG, error
+            f"`{used}` cannot be used", "correct what the last line names", BAD_CONFIG, error
         ) from error
 
 

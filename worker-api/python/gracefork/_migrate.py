@@ -41,9 +41,7 @@ def _grace_period(graceful_timeout: int) -> str:
     return f"{max(_GRACE_PERIOD, needed)}s"
 
 
-def _lines(
-    keys: Keys, needed: list[str], given: Mapping[str, Any], location: str
-) -> Iterator[str]:
+def _lines(keys: Keys, needed: list[str], given: Mapping[str, Any], location: str) -> Iterator[str]:
     yield f"# From {location}."
     for name in without_place(given):
         yield f"# {name}: {SETTINGS[name].note}."

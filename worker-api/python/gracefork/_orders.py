@@ -99,9 +99,9 @@ class Orders:
 
     def leave_if_draining(self) -> None:
         """Ends the worker if it is on its way out before it serves."""
-        if self.booting and self.native is not None:
-            if self.native.stage() in _ON_THE_WAY_OUT:
-                raise Leave(0)
+        is_told = self.native is not None and self.native.stage() in _ON_THE_WAY_OUT
+        if self.booting and is_told:
+            raise Leave(0)
 
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
         self._worker.alive = False

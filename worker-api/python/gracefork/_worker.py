@@ -19,9 +19,7 @@ from ._orders import Leave, Orders
 _CRASHED = 255
 
 
-def run(
-    slot: int, generation: int, control_fd: int, max_requests: int, server: Server
-) -> NoReturn:
+def run(slot: int, generation: int, control_fd: int, max_requests: int, server: Server) -> NoReturn:
     """Lives a worker's life and ends the process.
 
     ``control_fd`` is the worker's end of its control channel, which it takes over; every signal is

@@ -24,7 +24,8 @@ def main() -> int:
     skipped = len(result.skipped)
     passed = result.testsRun - failed - skipped
     note_skips(reason for _, reason in result.skipped)
-    print(f"python-{platform.python_version()}: {passed} passed, {failed} failed, {skipped} skipped")
+    version = platform.python_version()
+    print(f"python-{version}: {passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed else 0
 
 

@@ -117,7 +117,7 @@ class Reading(Case):
         self.assertEqual(lines[0], "Traceback (most recent call last):")
         self.assertIn("gunicorn_config.py", lines[1])
         self.assertNotIn("importlib", fault.report)
-        self.assertNotIn("_config.py\", line", fault.report.replace("gunicorn_config.py", ""))
+        self.assertNotIn('_config.py", line', fault.report.replace("gunicorn_config.py", ""))
         self.assertIn("ZeroDivisionError: division by zero", fault.report)
         self.assertIn("error: the config file", lines[-2])
         self.assertIn("help: ", lines[-1])

@@ -102,7 +102,8 @@ class Hooks(HostCase):
         self.assertIn("RuntimeError: no radio", written.getvalue())
 
     def test_the_app_is_imported_before_on_starting_with_preload(self):
-        self.file("main.py", "import conf_log\nconf_log.seen.append('import')\napp = lambda e, s: []\n")
+        app = "import conf_log\nconf_log.seen.append('import')\napp = lambda e, s: []\n"
+        self.file("main.py", app)
         self.file("conf_log.py", "seen = []\n")
         config = "import conf_log\ndef on_starting(server): conf_log.seen.append('on_starting')\n"
         server = self.server(config, GRACEFORK_PRELOAD="1")
