@@ -11,7 +11,7 @@ use super::load::{self, Layers, Sources};
 use super::origin::{Origin, Place, Text};
 use super::problem::{Problem, Problems};
 use super::raw::Item;
-use super::settings;
+use super::settings::{self, Support};
 use super::{App, Level, Python, checks};
 
 /// The settings that only a Python app has.
@@ -47,29 +47,24 @@ impl Choice for Interface {
         ("wsgi", Self::Wsgi),
         ("asgi", Self::Asgi),
     ];
-    // gunicorn's worker classes.
-    const ALIASES: &'static [(&'static str, Self)] = &[
-        ("sync", Self::Wsgi),
-        ("gthread", Self::Wsgi),
-        ("uvicorn.workers.UvicornWorker", Self::Asgi),
-        ("uvicorn.workers.UvicornH11Worker", Self::Asgi),
-        ("uvicorn_worker.UvicornWorker", Self::Asgi),
-        ("uvicorn_worker.UvicornH11Worker", Self::Asgi),
-    ];
+
+    /// gunicorn's worker classes are known too, by the last part of their names.
+    fn from_word(word: &str) -> Option<Self> {
+        match word.rsplit(['.', ':', '#']).next().unwrap_or(word) {
+            "auto" => Some(Self::Auto),
+            "wsgi" | "sync" | "gthread" | "SyncWorker" | "ThreadWorker" => Some(Self::Wsgi),
+            "asgi" | "ASGIWorker" | "UvicornWorker" | "UvicornH11Worker" => Some(Self::Asgi),
+            _ => None,
+        }
+    }
 
     fn way_out(word: &str) -> Option<String> {
-        let green = [
-            "gevent",
-            "eventlet",
-            "tornado",
-            "ggevent",
-            "geventlet",
-            "gtornado",
-        ];
         let word = word.to_lowercase();
-        let is_green = green.iter().any(|name| word.contains(name));
-        let help = "green threads are not hosted: for a WSGI app use wsgi and `--threads N`, for an async one its ASGI side; what must have its own server runs as a program: gracefork PROGRAM -- --fd {fd}";
-        is_green.then(|| help.to_owned())
+        let has_no_place = ["gevent", "eventlet", "tornado"]
+            .iter()
+            .any(|name| word.contains(name));
+        let help = "use gthread with `--threads 8` or so; an app that needs its own event loop is better off as asgi, or with its own server as the program: gracefork PROGRAM -- --fd {fd}";
+        has_no_place.then(|| help.to_owned())
     }
 }
 
@@ -238,12 +233,7 @@ impl Layers {
                 ));
             }
         };
-        self.warnings.extend(
-            answer
-                .warnings
-                .iter()
-                .map(|warning| format!("{name}: {warning}")),
-        );
+        self.warnings.extend(answer.warnings);
         if let Some(app) = &answer.app {
             self.script_value("app", &serde_json::Value::from(app.as_str()), &name);
         }
@@ -267,8 +257,23 @@ impl Layers {
     /// Whether the app is one that a host imports.
     pub(crate) fn hosts_python(&self) -> bool {
         let app = &self.draft.app.0;
-        let named_so = self.first_given(&OF_PYTHON).is_some();
-        app::is_python(app) || (named_so && !app.contains('/'))
+        app::is_python(app) || (!app.contains('/') && self.chosen_for_python().is_some())
+    }
+
+    /// The first value that only a Python app has a use for.
+    fn chosen_for_python(&self) -> Option<Place> {
+        let differs = |path: &&str| {
+            let setting = settings::find(path);
+            setting.is_some_and(|setting| match setting.support {
+                Support::Now(field) => {
+                    let shown = field(&mut self.draft.clone()).show();
+                    shown.unwrap_or_default() != setting.default
+                }
+                Support::Later => false,
+            })
+        };
+        let mut chosen = OF_PYTHON.iter().filter(|path| differs(path));
+        chosen.find_map(|path| self.first_given(&[path]))
     }
 
     /// gunicorn's own config file, where none is named.
@@ -336,7 +341,7 @@ pub(crate) fn settle(layers: &mut Layers, app_optional: bool) {
 
 /// What was given for a Python app, and what of gunicorn's flags: a program has no use for them.
 pub(crate) fn refuse(layers: &mut Layers) {
-    if let Some(place) = layers.first_given(&OF_PYTHON) {
+    if let Some(place) = layers.chosen_for_python() {
         let program = &layers.draft.app.0;
         let headline = format!("the app `{program}` is a program, not a Python app");
         let problem = Problem::new(headline).at(place, "this is for Python apps");

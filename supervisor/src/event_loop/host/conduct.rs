@@ -84,6 +84,7 @@ impl EventLoop {
             child,
             channel: Some(channel),
             unsent: Default::default(),
+            dismissed: false,
             killed: false,
             fatal: None,
             greeted: false,
@@ -209,6 +210,7 @@ impl EventLoop {
     /// Hear what a host has to say, but not for ever; whether it answered an order.
     fn hear_host(&mut self, number: HostNumber, most: usize) -> bool {
         let mut answered = false;
+        let now = self.now();
         for _ in 0..most {
             let Some(host) = self.hosts.get(number) else {
                 return answered;
@@ -220,9 +222,11 @@ impl EventLoop {
             let decoded = match channel.receive(&mut buffer) {
                 Received::Nothing => return answered,
                 Received::End => {
-                    // Without its channel it is of no use.
+                    // It is on its way out, or else of no use without its channel.
                     if host.takes_orders() {
-                        host.kill();
+                        host.state = State::Leaving {
+                            kill_at: now + PATIENCE,
+                        };
                     }
                     return answered;
                 }
@@ -377,7 +381,7 @@ impl EventLoop {
         let (end, generation) = (describe(death), host.generation);
         let age_seconds = seconds(self.now() - host.started);
         let told_as_failure = !matches!(failure, SpawnFailure::System(_)) && !host.asked.is_empty();
-        if matches!(host.state, State::Leaving { .. }) || host.killed || told_as_failure {
+        if host.dismissed || host.killed || told_as_failure {
             debug!(pid, end, %generation, age_seconds, "host gone");
         } else if host.ready_at.is_some() {
             error!(pid, end, %generation, age_seconds, "host died: the next worker starts a new one");

@@ -82,6 +82,8 @@ pub(super) struct Host {
     channel: Option<Channel>,
     /// What the channel had no room for yet.
     unsent: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+    /// It was told that it may go.
+    dismissed: bool,
     /// We killed it.
     killed: bool,
     /// Why it cannot go on, by its own word.
@@ -225,6 +227,7 @@ impl Host {
     /// Nobody is to be forked by it any more. One that is Ready gets `last` to
     /// do, or only the end of its channel; one that is not has nothing to end.
     fn dismiss(&mut self, last: Option<Order>, patience: Duration, now: Moment) {
+        self.dismissed = true;
         match self.state {
             State::Booting => self.kill(),
             State::Ready => {
