@@ -10,17 +10,20 @@
 //! what is below it; `visit` a connection; `call` a call of the handler.
 
 mod accept;
+mod around;
 mod block;
 mod call;
 mod crew;
 mod executor;
 mod files;
 mod handover;
+mod hang;
 mod outgoing;
 mod pipe;
 mod queue;
 mod reactor;
 mod relay;
+mod reply;
 mod request;
 mod response;
 mod socket;
@@ -37,6 +40,8 @@ use std::time::Duration;
 use mio::Interest;
 use worker_api::{Drain, DrainEvents, Stage, Worker};
 
+pub use self::around::Surroundings;
+pub use self::reply::{Gone, Reply, Streaming};
 pub use self::request::RequestBody;
 pub use self::response::Body;
 pub use self::upgrade::Upgraded;
@@ -58,13 +63,14 @@ pub type Response = http::Response<Body>;
 /// So long a forced end waits for calls that do not return.
 const FORCED_END: Duration = Duration::from_secs(1);
 
-/// What answers requests: any `Fn(Request) -> http::Response<B>` where `B` becomes a [`Body`].
+/// What answers requests: any `Fn(Request) -> http::Response<B>` where `B` becomes a [`Body`], or
+/// what has more to say of how its answer is sent.
 ///
 /// It may block, and it may be called on several threads at once, see
 /// [`Settings::threads`](worker_api::Settings::threads). A panic is answered with 500.
 pub trait Handler: Send + Sync + 'static {
     /// Answers a request.
-    fn call(&self, request: Request) -> Response;
+    fn call(&self, request: Request, reply: Reply<'_>);
 }
 
 impl<F, B> Handler for F
@@ -72,8 +78,8 @@ where
     F: Fn(Request) -> http::Response<B> + Send + Sync + 'static,
     B: Into<Body>,
 {
-    fn call(&self, request: Request) -> Response {
-        self(request).map(Into::into)
+    fn call(&self, request: Request, reply: Reply<'_>) {
+        reply.send(self(request).map(Into::into));
     }
 }
 
@@ -97,9 +103,22 @@ where
 /// # Errors
 /// See [`ServeError`]. What happens to a single connection is no error here.
 pub fn serve(worker: Worker, handler: impl Handler) -> Result<(), ServeError> {
+    serve_within(worker, handler, ())
+}
+
+/// As [`serve`], with something around the calls.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn serve_within(
+    worker: Worker,
+    handler: impl Handler,
+    around: impl Surroundings,
+) -> Result<(), ServeError> {
     let threads = worker.settings().threads;
     let setup = Setup::with_threads(&worker, Some(threads));
-    let core = Core::new(threads, Arc::clone(&setup.gate)).map_err(ServeError::Driver)?;
+    let core = Core::new(threads, Arc::clone(&setup.gate), Box::new(around))
+        .map_err(ServeError::Driver)?;
     let calls = Calls {
         core: Arc::clone(&core),
         handler,

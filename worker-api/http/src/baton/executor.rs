@@ -12,6 +12,8 @@ use std::time::Duration;
 use hyper::rt::Timer as _;
 use slab::Slab;
 
+use super::around::Surroundings;
+use super::hang::{self, Clocks};
 use super::reactor::Reactor;
 use super::relay::{Ground, Relay};
 use super::state::TaskState;
@@ -30,6 +32,8 @@ pub(super) struct Core {
     pub(super) reactor: Reactor,
     pub(super) timers: Timers,
     gate: Arc<Gate>,
+    around: Box<dyn Surroundings>,
+    clocks: Clocks,
     tasks: Mutex<Slab<Arc<Task>>>,
     end: Mutex<End>,
     end_changed: Condvar,
@@ -57,7 +61,11 @@ pub(super) struct Task {
 }
 
 impl Core {
-    pub(super) fn new(threads: NonZeroUsize, gate: Arc<Gate>) -> io::Result<Arc<Self>> {
+    pub(super) fn new(
+        threads: NonZeroUsize,
+        gate: Arc<Gate>,
+        around: Box<dyn Surroundings>,
+    ) -> io::Result<Arc<Self>> {
         let reactor = Reactor::new()?;
         Ok(Arc::new_cyclic(|me| Self {
             relay: Relay::new(threads.get()),
@@ -65,6 +73,8 @@ impl Core {
             reactor,
             timers: Timers::new(),
             gate,
+            clocks: Clocks::new(around.hang_timeout()),
+            around,
             tasks: Mutex::default(),
             end: Mutex::default(),
             end_changed: Condvar::new(),
@@ -119,9 +129,20 @@ impl Core {
         self.relay.push_call(self, job);
     }
 
-    /// A call is about to wait for something that only the holder of the baton can bring.
-    pub(super) fn about_to_block(&self) {
+    /// Waits, on the thread of a call, for something that only the holder of the baton can bring.
+    pub(super) fn block<R>(&self, wait: impl FnOnce() -> R) -> R {
         self.relay.about_to_block();
+        self.around.rest();
+        hang::waits();
+        let result = wait();
+        self.move_on();
+        result
+    }
+
+    /// The call of this thread has come a step further.
+    pub(super) fn move_on(&self) {
+        self.timers.tick();
+        hang::moves(self.timers.nanos());
     }
 
     /// Wakes every task: something that concerns all has changed.
@@ -133,7 +154,10 @@ impl Core {
     fn start_with(&self, baton: bool) -> io::Result<()> {
         let core = self.me.upgrade().ok_or(io::ErrorKind::NotFound)?;
         let thread = thread::Builder::new().name("gracefork-app".to_owned());
-        thread.spawn(move || core.relay.live(&*core, baton))?;
+        thread.spawn(move || {
+            core.clocks.join();
+            core.around.live(&mut || core.relay.live(&*core, baton));
+        })?;
         Ok(())
     }
 
@@ -156,14 +180,18 @@ impl Ground for Core {
 
     fn call(&self, job: Arc<dyn Job>) -> bool {
         let begun = self.timers.now();
+        hang::moves(self.timers.nanos());
         job.run();
+        hang::ends();
         self.timers.tick().saturating_duration_since(begun) >= LONG
     }
 
     fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
+        self.around.rest();
         let timeout = if wait {
             self.gate.look_before_waiting();
-            self.timers.left()
+            let hang = self.clocks.left(self.timers.nanos());
+            self.timers.left().into_iter().chain(hang).min()
         } else {
             Some(Duration::ZERO)
         };
@@ -173,6 +201,13 @@ impl Ground for Core {
             self.timers.begin_turn();
         });
         self.timers.ring();
+        for _ in 0..self.clocks.count_hung(self.timers.nanos()) {
+            self.around.hung();
+        }
+    }
+
+    fn rest(&self) {
+        self.around.rest();
     }
 
     fn wake_kernel(&self) {

@@ -48,12 +48,8 @@ impl Sender {
     pub(super) fn send(&self, core: &Core, chunk: Bytes) -> Result<(), Closed> {
         let mut shared = self.0.lock();
         while shared.len >= FULL && !shared.closed {
-            core.about_to_block();
-            shared = self
-                .0
-                .room
-                .wait(shared)
-                .unwrap_or_else(PoisonError::into_inner);
+            let room = core.block(|| self.0.room.wait(shared));
+            shared = room.unwrap_or_else(PoisonError::into_inner);
         }
         if shared.closed {
             return Err(Closed);
