@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::programs::{Program, example, gracefork, root};
+use crate::harness::programs::{Program, example, gracefork, python_path, root};
 use crate::harness::{Builder, Server};
 
 /// What a command that ends by itself says.
@@ -274,6 +274,50 @@ fn refuses(said: &Said, parts: &[&str]) {
 }
 
 /// Runs the axum app with this config file, which is expected to be refused.
+#[test]
+fn a_gunicorn_config_file_is_printed_as_toml() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gunicorn_config.py");
+    fs::write(&path, "workers = 3\nkeepalive = 5\nprint('noise')\n").unwrap();
+    let said = migrate(path.to_str().unwrap());
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let toml: toml::Table = said.out.parse().unwrap();
+    assert_eq!(toml["workers"]["count"].as_integer(), Some(3));
+    assert_eq!(toml["http"]["keep_alive"].as_str(), Some("5s"));
+    let written = folder.path().join("gracefork.toml");
+    fs::write(&written, &said.out).unwrap();
+    let said = run(&["check", "-c", written.to_str().unwrap()]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+#[test]
+fn a_gunicorn_config_file_that_cannot_be_printed_is_told() {
+    let said = migrate("no.py");
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
+    assert!(said.err.contains("no.py"), "{}", said.err);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gracefork.toml");
+    fs::write(&path, "").unwrap();
+    let said = migrate(path.to_str().unwrap());
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err.contains("name one that ends in .py"),
+        "{}",
+        said.err
+    );
+}
+
+/// `gracefork migrate`, with the package of the source tree.
+fn migrate(file: &str) -> Said {
+    let package = root().join("worker-api/python");
+    let environment = [
+        ("PYTHONPATH", package.to_str().unwrap()),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+        ("GRACEFORK_PYTHON_EXECUTABLE", python_path()),
+    ];
+    run_in(&environment, &["migrate", file])
+}
+
 fn run_with(text: &str) -> Said {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gracefork.toml");

@@ -27,6 +27,8 @@ pub enum Command {
     Check(Sources),
     /// Print the settings and where they came from.
     Config(Sources),
+    /// Print the gunicorn config file that the sources name as TOML.
+    Migrate(Sources),
 }
 
 /// Why there is nothing to do: help, the version, or a command line that makes no sense.
@@ -51,6 +53,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Usage>
         None => Command::Run(options.sources(false)),
         Some(Action::Check(more)) => Command::Check(options.over(more).sources(true)),
         Some(Action::Config(more)) => Command::Config(options.over(more).sources(true)),
+        Some(Action::Migrate { file }) => {
+            let mut sources = options.sources(true);
+            sources.file = Some(file);
+            Command::Migrate(sources)
+        }
     };
     match &command {
         Command::Run(Sources { app: Some(app), .. }) if LATER_COMMANDS.contains(&app.as_str()) => {
@@ -108,6 +115,7 @@ Examples:
   gracefork -c gracefork.toml                           everything in the file
   gracefork check -c gracefork.toml                     is the file right?
   gracefork config -c gracefork.toml                    every value, and where it came from
+  gracefork migrate gunicorn_config.py                  the same settings, as TOML
 
 A flag is over GRACEFORK_* variables, they are over the file. Durations are written 30s, 1m30s or
 250ms; a bare number is seconds.";
@@ -119,7 +127,7 @@ A flag is over GRACEFORK_* variables, they are over the file. Durations are writ
     version,
     args_override_self = true,
     disable_help_subcommand = true,
-    override_usage = "gracefork [OPTIONS] APP [-- ARGS]\n       gracefork [OPTIONS] check|config [APP] [-- ARGS]",
+    override_usage = "gracefork [OPTIONS] APP [-- ARGS]\n       gracefork [OPTIONS] check|config [APP] [-- ARGS]\n       gracefork migrate FILE",
     after_help = EXAMPLES
 )]
 struct CommandLine {
@@ -137,6 +145,11 @@ enum Action {
     /// Print every effective setting and where it came from.
     #[command(args_override_self = true)]
     Config(Options),
+    /// Print a gunicorn config file as TOML.
+    Migrate {
+        /// The config file, in gunicorn's Python.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,13 @@
 //! Config files that are programs: run by the app's interpreter, never by the master.
 
 use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::config::{self, App, Evaluated, Sources};
+use crate::config::{self, App, Evaluated, Sources, Unevaluated};
 use crate::event_loop::spec;
 use crate::sys::inquiry::{Answer, Inquiry};
 use crate::sys::process::End;
@@ -16,11 +18,44 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// What evaluates it; the package brings it.
 const MODULE: [&str; 2] = ["-m", "gracefork._config"];
 
+/// What prints it as TOML.
+const MIGRATION: [&str; 2] = ["-m", "gracefork._migrate"];
+
+/// The program that prints the config file which these sources name as TOML.
+///
+/// # Errors
+/// What is wrong, for people: with the sources, the interpreter, or the file.
+pub fn migration(sources: &Sources) -> Result<Command, String> {
+    let found = config::unevaluated(sources).map_err(|problems| problems.to_string())?;
+    let written = sources.file.as_deref().unwrap_or(Path::new(""));
+    let config = found.ok_or_else(|| {
+        let name = written.display();
+        format!("error: `{name}` is no gunicorn config file\n  = help: name one that ends in .py")
+    })?;
+    let (interpreter, _) = interpreter(&config)?;
+    let mut program = Command::new(interpreter);
+    program.args(MIGRATION).arg(written);
+    Ok(program)
+}
+
+/// What runs a config program, and as which app: where, and with which environment.
+fn interpreter(config: &Unevaluated) -> Result<(PathBuf, App), String> {
+    let app = App {
+        program: String::new(),
+        args: Vec::new(),
+        chdir: config.chdir.clone(),
+        env: config.env.iter().cloned().collect(),
+    };
+    let found = spec::interpreter(&config.executable, config.by_default, &app);
+    let found = found.map_err(|problem| problem.to_string())?;
+    Ok((found, app))
+}
+
 /// A config file that is being evaluated.
 #[derive(Debug)]
 pub struct Evaluation {
-    file: std::path::PathBuf,
-    interpreter: std::path::PathBuf,
+    file: PathBuf,
+    interpreter: PathBuf,
     inquiry: Inquiry,
     deadline: Instant,
     is_late: bool,
@@ -36,21 +71,14 @@ impl Evaluation {
         let Some(config) = found else {
             return Ok(None);
         };
-        let file = config.file;
+        let file = config.file.clone();
         if !file.is_file() {
             let name = file.display();
             return Err(format!(
                 "error: cannot read the config file `{name}`: there is no such file"
             ));
         }
-        let app = App {
-            program: String::new(),
-            args: Vec::new(),
-            chdir: config.chdir,
-            env: config.env.into_iter().collect(),
-        };
-        let interpreter = spec::interpreter(&config.executable, config.by_default, &app)
-            .map_err(|problem| problem.to_string())?;
+        let (interpreter, app) = interpreter(&config)?;
         let mut args = MODULE.map(str::to_owned).to_vec();
         args.push(file.to_string_lossy().into_owned());
         let env = spec::foreign_environment(&app);

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::cli::{self, Command};
 use crate::config::{self, GunicornArgs, Loaded, Sources};
-use crate::evaluate::Evaluation;
+use crate::evaluate::{self, Evaluation};
 use crate::event_loop::spec::{PrepareError, find, prepare};
 use crate::event_loop::{EventLoop, Setup};
 use crate::fleet::ExitStatus;
@@ -47,6 +48,7 @@ pub fn run() -> ExitCode {
             print!("{}", loaded.to_toml());
             ExitCode::SUCCESS
         }),
+        Ok(Command::Migrate(sources)) => migrate(&with_environment(sources)),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("{}", failure.text.trim_end());
@@ -205,4 +207,14 @@ fn check(sources: &Sources) -> Result<ExitCode, Failure> {
     }
     println!("{}", loaded.summary());
     Ok(ExitCode::SUCCESS)
+}
+
+/// `gracefork migrate`: the package knows how, and takes this process' place.
+fn migrate(sources: &Sources) -> Result<ExitCode, Failure> {
+    let mut migration = evaluate::migration(sources).map_err(Failure::refused)?;
+    let error = migration.exec();
+    let interpreter = migration.get_program().display();
+    Err(Failure::refused(format!(
+        "error: cannot run {interpreter}: {error}"
+    )))
 }

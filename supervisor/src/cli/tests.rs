@@ -43,6 +43,17 @@ fn an_app_with_its_arguments_and_flags() {
 }
 
 #[test]
+fn a_file_to_migrate_takes_the_place_of_the_config_file() {
+    let Command::Migrate(sources) = line("gracefork -w 4 migrate gunicorn_config.py").unwrap()
+    else {
+        panic!("something else");
+    };
+    assert_eq!(sources.file, Some("gunicorn_config.py".into()));
+    assert!(sources.app_optional);
+    assert!(refusal("gracefork migrate").contains("FILE"));
+}
+
+#[test]
 fn a_bare_number_is_seconds_where_a_duration_is_wanted() {
     let sources = run("gracefork --timeout 30 --graceful-timeout 1m --keep-alive 5 -w 3 app");
     let expected = [
