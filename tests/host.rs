@@ -2,6 +2,7 @@
 //! written by hand (`tests/workers/host`): what is tested is the supervisor, and the fork server.
 
 mod hooks;
+mod settings;
 mod site;
 mod start;
 mod upkeep;

@@ -154,7 +154,9 @@ impl Evaluation {
             End::Exited(status) if said.is_empty() => Err(format!(
                 "error: the config file `{name}` ended with exit status {status}"
             )),
-            End::Exited(_) => Err(format!("error: the config file `{name}`:\n{said}")),
+            // The package says it as we would; behind a traceback, if there is one.
+            End::Exited(_) if said.lines().any(|line| line.starts_with("error: ")) => Err(said),
+            End::Exited(_) => Err(format!("error: the config file `{name}` fails\n{said}")),
             End::Killed(signal, _) => {
                 let signal = crate::sys::signals::name(signal);
                 Err(format!(

@@ -1,9 +1,10 @@
 //! A folder with an app in it, and how to serve it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::harness::Builder;
+use crate::harness::command::{Said, run_in};
 use crate::harness::programs::{Program, python_path, root};
 
 /// The folder, until the end of the test.
@@ -45,10 +46,22 @@ def app(environ, start_response):
         self.write("gunicorn_config.py", text);
     }
 
+    /// A command that ends by itself, run here.
+    pub(super) fn run(&self, environment: &[(&str, &str)], args: &[&str]) -> Said {
+        let paths = package();
+        let folder = Path::new(python_path()).parent().unwrap();
+        let mut all = vec![
+            ("PATH", folder.to_str().unwrap()),
+            ("PYTHONPATH", &paths),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+        ];
+        all.extend(environment);
+        run_in(self.folder.path(), &all, args)
+    }
+
     /// Two workers of the app, without the config file.
     pub(super) fn plain(&self) -> Builder {
-        let paths = ["tests/workers/host", "tests/workers"].map(|path| root().join(path));
-        let paths = std::env::join_paths(paths).unwrap().into_string().unwrap();
+        let paths = package();
         Builder::new(Program::new("main:app"))
             .set("chdir", self.folder.path().to_str().unwrap())
             .set("python.executable", python_path())
@@ -64,4 +77,10 @@ def app(environ, start_response):
         self.plain()
             .set("python.config", config.to_str().unwrap().to_owned())
     }
+}
+
+/// Where Python finds the package.
+fn package() -> String {
+    let paths = ["tests/workers/host", "tests/workers"].map(|path| root().join(path));
+    std::env::join_paths(paths).unwrap().into_string().unwrap()
 }

@@ -79,7 +79,13 @@ const REFUSED: &[(&[&str], &str)] = &[
         "workers speak HTTP/1.1; leave it out",
     ),
     (
-        &["--http2-cleartext", "--http2-max-concurrent-streams"],
+        &[
+            "--http2-cleartext",
+            "--http2-max-concurrent-streams",
+            "--http2-initial-window-size",
+            "--http2-max-frame-size",
+            "--http2-max-header-list-size",
+        ],
         "workers speak HTTP/1.1; leave it out",
     ),
     (&["--header-map", "--forwarder-headers"], LEAVE_OUT),
@@ -97,7 +103,13 @@ const REFUSED: &[(&[&str], &str)] = &[
         "PROXY headers are believed from `http.forwarded_allow_ips`",
     ),
     (
-        &["--dirty-app", "--dirty-workers"],
+        &[
+            "--dirty-app",
+            "--dirty-workers",
+            "--dirty-timeout",
+            "--dirty-threads",
+            "--dirty-graceful-timeout",
+        ],
         "run such work in a program of its own",
     ),
 ];
