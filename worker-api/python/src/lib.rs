@@ -3,6 +3,7 @@
 //! `gracefork/_worker.py` is its only caller: it makes a [`Worker`](worker::Worker) in a process
 //! that the fork server has forked, loads the app, and serves it.
 
+mod asgi;
 mod hooks;
 mod worker;
 
@@ -11,6 +12,8 @@ use pyo3::prelude::*;
 /// The module as Python imports it.
 #[pymodule]
 mod _gracefork {
+    #[pymodule_export]
+    use super::asgi::serve_asgi;
     #[pymodule_export]
     use super::worker::{Worker, inherit};
 }
