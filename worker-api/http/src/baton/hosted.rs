@@ -31,8 +31,8 @@ use self::exchange::Caller;
 use self::vigil::Vigil;
 use super::accept::Accepting;
 use super::executor::{Core, Job};
+use super::files::Files;
 use super::lead::Lead;
-use super::socket::Stream;
 use super::timers::Alarm;
 use super::visit::{House, Reception};
 use super::{FORCED_END, Herald};
@@ -269,8 +269,8 @@ impl<H: LoopHandler> Reception for Desk<H> {
         &self.core
     }
 
-    fn app(self: &Arc<Self>, stream: &Stream) -> Caller<H> {
-        Caller::new(self, stream)
+    fn app(self: &Arc<Self>, files: Files) -> Caller<H> {
+        Caller::new(self, files)
     }
 }
 

@@ -109,7 +109,10 @@ impl Scopes {
             Some(SocketAddr::new(address, port.map_or(0, |peer| peer.port())))
         });
         scope.set_item(intern!(py, "client"), self.address(py, peer)?)?;
-        scope.set_item(intern!(py, "server"), self.address(py, inquiry.local)?)?;
+        scope.set_item(
+            intern!(py, "server"),
+            self.address(py, client.and_then(|client| client.local))?,
+        )?;
         if let Some(state) = &self.state {
             scope.set_item(intern!(py, "state"), state.bind(py).copy()?)?;
         }
