@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,14 +12,16 @@ use std::time::Duration;
 use crate::access_log::AccessLog;
 use crate::channel::Channel;
 use crate::control::{Control, Source};
-use crate::drain::Drain;
+use crate::drain::{Drain, Stage};
 use crate::health::{Health, Link};
 use crate::hooks::{Hooks, NoHooks, WorkerInfo};
 use crate::in_flight::{Connections, InFlight};
 use crate::inherit::{self, Env, Handover, InheritError, Inherited, Supervised};
 use crate::listener::Listener;
 use crate::message::{PROTOCOL_VERSION, Report};
-use crate::scoreboard::{Load, PodPhase, Scoreboard, ScoreboardError, WorkerState};
+use crate::scoreboard::{
+    Load, PodPhase, RequestUnderway, Scoreboard, ScoreboardError, WorkerState,
+};
 use crate::settings::Settings;
 use crate::signals::{self, Signals};
 
@@ -92,6 +95,7 @@ pub(crate) struct Inner {
     connections: Connections,
     pub(crate) access_log: Option<AccessLog>,
     listeners: Mutex<Vec<Listener>>,
+    begun_to_drain: AtomicBool,
     said_ready: AtomicBool,
     said_drained: AtomicBool,
 }
@@ -380,6 +384,27 @@ impl Worker {
         self.inner.link.report(&Report::Watchdog);
     }
 
+    /// This worker leaves by itself, whatever the pod does: it reports so, and drains. The master
+    /// starts another one in its place. Doing it again, or when it drains anyway, does nothing.
+    pub fn leave(&self) {
+        if !self.inner.has_begun_to_drain() {
+            self.inner.link.report(&Report::Stopping);
+            self.inner.begin_to_drain();
+        }
+    }
+
+    /// Reports that a call of the app hangs, so that the master ends this worker, by SIGABRT first,
+    /// and replaces it.
+    pub fn hung(&self) {
+        self.inner.link.report(&Report::Hung);
+    }
+
+    /// The requests that are in flight, as far as the scoreboard has room for their names.
+    #[must_use]
+    pub fn underway(&self) -> Vec<RequestUnderway> {
+        self.inner.link.row.oldest()
+    }
+
     /// Reports that this worker cannot work and that a replacement could not either. The process
     /// should end next.
     pub fn fatal(&self, reason: &str) {
@@ -411,6 +436,29 @@ impl Worker {
         let (served, aborted) = (in_flight.served(), in_flight.aborted());
         link.report(&Report::Drained { served, aborted });
         hooks.worker_exit(info);
+    }
+}
+
+impl Inner {
+    pub(crate) fn has_begun_to_drain(&self) -> bool {
+        self.begun_to_drain.load(Ordering::Acquire)
+    }
+
+    /// Told by the master or on its own; once.
+    pub(crate) fn begin_to_drain(&self) {
+        if self.begun_to_drain.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.hook("on_drain", |it| it.hooks.on_drain(&it.info));
+        self.link.row.raise_state(WorkerState::Draining);
+        self.drain.advance(Stage::Draining);
+    }
+
+    /// Runs a hook so that its panic does not end the thread which hears the master.
+    pub(crate) fn hook(&self, name: &'static str, hook: impl FnOnce(&Inner)) {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| hook(self))).is_err() {
+            tracing::error!(hook = name, "a hook panicked");
+        }
     }
 }
 
@@ -453,6 +501,7 @@ pub(crate) fn start_worker(
         link,
         access_log,
         listeners: Mutex::new(listeners),
+        begun_to_drain: AtomicBool::new(false),
         said_ready: AtomicBool::new(false),
         said_drained: AtomicBool::new(false),
     });

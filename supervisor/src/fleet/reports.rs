@@ -40,6 +40,7 @@ impl Fleet {
             Report::Drained { served, aborted } => self.on_drained(id, served, aborted, now),
             Report::Served(requests) => self.on_served(id, requests),
             Report::Watchdog => self.on_watchdog(id, now),
+            Report::Hung => self.on_hung(id, now),
             Report::ExtendTimeout(length) => self.on_extend(id, length, now),
             Report::Stopping => self.leave_by_own_will(id, now),
             Report::Fatal(reason) => {
@@ -150,6 +151,13 @@ impl Fleet {
     fn on_watchdog(&mut self, id: WorkerId, now: Moment) {
         if let Some(worker) = self.worker_mut(id) {
             worker.watchdog = worker.hang_timeout.map(|timeout| now + timeout);
+        }
+    }
+
+    /// One that is about to leave has its time for that.
+    fn on_hung(&mut self, id: WorkerId, now: Moment) {
+        if self.worker(id).is_some_and(Worker::is_ready) {
+            self.force(id, Cause::Hung, now);
         }
     }
 

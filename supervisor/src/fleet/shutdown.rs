@@ -281,7 +281,7 @@ impl Fleet {
 
     /// A worker's time is over. A native one may still tell what it aborts;
     /// one that hangs may leave a trace; any other has had its signal.
-    fn force(&mut self, id: WorkerId, cause: Cause, now: Moment) {
+    pub(super) fn force(&mut self, id: WorkerId, cause: Cause, now: Moment) {
         let kill_at = now + self.policy.shutdown.abort_grace();
         let going_down = self.phase.is_going_down();
         let Some(worker) = self.worker_mut(id) else {

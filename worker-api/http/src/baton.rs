@@ -73,7 +73,7 @@ const FORCED_END: Duration = Duration::from_secs(1);
 /// [`Settings::threads`](worker_api::Settings::threads). A panic is answered with 500.
 pub trait Handler: Send + Sync + 'static {
     /// Answers a request.
-    fn call(&self, request: Request, reply: Reply<'_>);
+    fn call(&self, request: Request, reply: Reply);
 }
 
 impl<F, B> Handler for F
@@ -81,7 +81,7 @@ where
     F: Fn(Request) -> http::Response<B> + Send + Sync + 'static,
     B: Into<Body>,
 {
-    fn call(&self, request: Request, reply: Reply<'_>) {
+    fn call(&self, request: Request, reply: Reply) {
         reply.send(self(request).map(Into::into));
     }
 }

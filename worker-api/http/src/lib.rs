@@ -38,6 +38,7 @@ pub use baton::{
 pub use checks::Client;
 pub use error::ServeError;
 pub use http;
+pub use hyper::ext::ReasonPhrase;
 pub use introduce::RawTarget;
 pub use io::Socket;
 pub use service::App;

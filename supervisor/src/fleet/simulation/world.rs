@@ -374,7 +374,7 @@ impl World {
 
     pub(super) fn lie(&mut self) -> Report {
         let length = self.dice.pick(&[0, 1, 100, 1 << 40]);
-        match self.dice.below(11) {
+        match self.dice.below(12) {
             0 => Report::Hello { version: 9 },
             1 => Report::Ready,
             2 => Report::Status("all is well".into()),
@@ -387,6 +387,7 @@ impl World {
             6 => Report::Watchdog,
             7 | 8 => Report::ExtendTimeout(Duration::from_secs(length)),
             9 => Report::Stopping,
+            10 => Report::Hung,
             _ => Report::Fatal("the end is near".into()),
         }
     }

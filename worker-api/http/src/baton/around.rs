@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Nothing, unless it says otherwise.
 pub trait Surroundings: Send + Sync + 'static {
     /// The life of a thread that makes calls: all that it does, from here on, is `life`.
-    fn live(&self, life: &mut dyn FnMut()) {
+    fn live(&self, life: &mut (dyn FnMut() + Send)) {
         life();
     }
 

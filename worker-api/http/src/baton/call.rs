@@ -220,10 +220,9 @@ impl<H: Handler> Job for Call<H> {
             files,
             upgrade,
         } = wanted;
-        let Calls { core, handler } = &*self.calls;
+        let handler = &self.calls.handler;
         let reply = Reply {
-            core,
-            place: &*self,
+            place: Arc::clone(&self) as Arc<dyn Place>,
             files,
             upgrade,
         };
@@ -235,7 +234,11 @@ impl<H: Handler> Job for Call<H> {
     }
 }
 
-impl<H> Place for Call<H> {
+impl<H: Handler> Place for Call<H> {
+    fn core(&self) -> &Arc<Core> {
+        &self.calls.core
+    }
+
     fn answer(&self, response: http::Response<Outgoing>) -> bool {
         let waiter = {
             let mut state = self.lock();

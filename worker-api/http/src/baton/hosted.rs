@@ -25,7 +25,7 @@ use worker_api::{Drain, Stage, Worker};
 
 pub(super) use self::below::{Below, Hosted};
 pub use self::exchange::{Answer, Inquiry, Reply, RequestBody, StreamBody};
-pub use self::socket::Switched;
+pub use self::socket::{Switched, Switching};
 
 use self::exchange::Caller;
 use self::vigil::Vigil;

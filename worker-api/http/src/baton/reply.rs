@@ -15,21 +15,21 @@ use super::pipe::{Sender, pipe};
 use super::response::{Chunks, Kind, TakeOver};
 use super::upgrade::Upgraded;
 
-/// What a handler answers a request with, once. Dropped before that, the answer is 500.
-pub struct Reply<'a> {
-    pub(super) core: &'a Arc<Core>,
-    pub(super) place: &'a dyn Place,
+/// What a handler answers a request with, once, before it returns. If it has not, the answer is 500.
+pub struct Reply {
+    pub(super) place: Arc<dyn Place>,
     pub(super) files: Files,
     pub(super) upgrade: OnUpgrade,
 }
 
 /// Where a call leaves its answer.
-pub(super) trait Place {
+pub(super) trait Place: Send + Sync {
+    fn core(&self) -> &Arc<Core>;
     /// `false` if nobody waits for the answer, or it has one.
     fn answer(&self, response: http::Response<Outgoing>) -> bool;
 }
 
-impl<'a> Reply<'a> {
+impl Reply {
     /// Answers. A body that has to be read is read and sent here, as fast as the client takes it.
     pub fn send(self, response: Response) {
         let (head, body) = response.into_parts();
@@ -42,7 +42,7 @@ impl<'a> Reply<'a> {
                 files: self.files,
             },
             Kind::Upgrade(take_over) => {
-                hand_off(self.core, self.upgrade, take_over);
+                hand_off(self.place.core(), self.upgrade, take_over);
                 Outgoing::Bytes(Bytes::new())
             }
             Kind::Chunks { chunks, len } => {
@@ -55,12 +55,12 @@ impl<'a> Reply<'a> {
 
     /// Sends the head, of a response whose body comes piece by piece: `len` bytes, if that is
     /// known. A body that ends before that is cut off.
-    pub fn stream(self, head: http::response::Parts, len: Option<u64>) -> Streaming<'a> {
+    pub fn stream(self, head: http::response::Parts, len: Option<u64>) -> Streaming {
         let (sender, receiver) = pipe();
         let body = Outgoing::Pipe(receiver, len);
         self.place.answer(http::Response::from_parts(head, body));
         Streaming {
-            core: self.core,
+            core: Arc::clone(self.place.core()),
             sender,
         }
     }
@@ -68,8 +68,8 @@ impl<'a> Reply<'a> {
 
 /// The body of a response that is being sent. Dropped before its [`end`](Self::end), the response
 /// is cut off, so that the client does not take it for whole.
-pub struct Streaming<'a> {
-    core: &'a Core,
+pub struct Streaming {
+    core: Arc<Core>,
     sender: Sender,
 }
 
@@ -78,7 +78,7 @@ pub struct Streaming<'a> {
 #[error("the client takes no more")]
 pub struct Gone;
 
-impl Streaming<'_> {
+impl Streaming {
     /// Sends a piece; blocks while the client has not taken what came before.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Streaming<'_> {
             return Ok(());
         }
         self.core.move_on();
-        self.sender.send(self.core, chunk).map_err(|_| Gone)
+        self.sender.send(&self.core, chunk).map_err(|_| Gone)
     }
 
     /// The body is whole.
@@ -102,7 +102,7 @@ impl Streaming<'_> {
     }
 }
 
-fn send_all(chunks: Chunks, streaming: Streaming<'_>) {
+fn send_all(chunks: Chunks, streaming: Streaming) {
     // Dropping what the app gave is the app's code as well.
     let sent = catch_unwind(AssertUnwindSafe(move || {
         for chunk in chunks {
