@@ -3,8 +3,11 @@
 //! `gracefork/_worker.py` is its only caller: it makes a [`Worker`](worker::Worker) in a process
 //! that the fork server has forked, loads the app, and serves it.
 
+mod gil;
 mod hooks;
+mod text;
 mod worker;
+mod wsgi;
 
 use pyo3::prelude::*;
 
@@ -13,4 +16,6 @@ use pyo3::prelude::*;
 mod _gracefork {
     #[pymodule_export]
     use super::worker::{Worker, inherit};
+    #[pymodule_export]
+    use super::wsgi::serve_wsgi;
 }
