@@ -16,6 +16,7 @@ mod config;
 mod contract;
 mod crash;
 mod foreign;
+mod host;
 mod idle;
 mod misbehaviour;
 mod ops;

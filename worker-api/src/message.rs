@@ -233,9 +233,14 @@ impl Command {
     }
 }
 
-type Pair<'a> = Result<(&'a str, &'a str), MessageError>;
+/// A line of a frame: its key and its value.
+pub type Pair<'a> = Result<(&'a str, &'a str), MessageError>;
 
-fn pairs(frame: &[u8]) -> Result<impl Iterator<Item = Pair<'_>>, MessageError> {
+/// The lines of a frame, for those who speak the grammar with words of their own.
+///
+/// # Errors
+/// The frame is refused whole, see the module's head.
+pub fn pairs(frame: &[u8]) -> Result<impl Iterator<Item = Pair<'_>>, MessageError> {
     if frame.len() > MAX_MESSAGE {
         return Err(MessageError::TooLong(frame.len()));
     }
@@ -253,7 +258,11 @@ fn pairs(frame: &[u8]) -> Result<impl Iterator<Item = Pair<'_>>, MessageError> {
         }))
 }
 
-fn number(key: &'static str, value: &str) -> Result<u64, MessageError> {
+/// The whole number that a value is.
+///
+/// # Errors
+/// [`MessageError::BadNumber`] when it is none, or does not fit.
+pub fn number(key: &'static str, value: &str) -> Result<u64, MessageError> {
     // `parse` alone would take a leading plus sign.
     if !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(MessageError::BadNumber(key));

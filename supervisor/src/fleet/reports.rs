@@ -9,6 +9,7 @@ use super::action::{Cause, Notice, Signal};
 use super::event::{Carrier, WorkerId};
 use super::moment::Moment;
 use super::policy::Level;
+use super::respawn::Failure;
 use super::worker::{State, Worker};
 use super::{Action, Fleet, Phase};
 
@@ -196,6 +197,6 @@ impl Fleet {
             worker: id,
             cause: Cause::OwnWill,
         });
-        self.after_failure(&worker, None, now);
+        self.after_failure(&worker, Failure::Behaviour, now);
     }
 }

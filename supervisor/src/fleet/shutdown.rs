@@ -9,6 +9,7 @@ use super::action::{Cause, ExitStatus, Notice, Signal};
 use super::event::WorkerId;
 use super::moment::Moment;
 use super::policy::Level;
+use super::respawn::Failure;
 use super::worker::{State, Worker};
 use super::{Action, Fleet};
 
@@ -328,7 +329,7 @@ impl Fleet {
             signal: Signal::Kill,
         }));
         if let Some(failed) = failed {
-            self.after_failure(&failed, None, now);
+            self.after_failure(&failed, Failure::Behaviour, now);
         }
     }
 

@@ -18,6 +18,8 @@ mod executor;
 mod files;
 mod handover;
 mod hang;
+pub mod hosted;
+mod lead;
 mod outgoing;
 mod pipe;
 mod queue;
@@ -26,6 +28,7 @@ mod relay;
 mod reply;
 mod request;
 mod response;
+mod shift;
 mod socket;
 mod state;
 mod sync;
@@ -123,7 +126,7 @@ pub fn serve_within(
         core: Arc::clone(&core),
         handler,
     };
-    let house = House::new(setup, calls);
+    let house = House::new(setup, Arc::new(calls));
     let listeners = worker.take_listeners();
     if listeners.is_empty() {
         return Err(ServeError::NoListener);
@@ -134,7 +137,12 @@ pub fn serve_within(
             .map_err(|source| ServeError::Register { name, source })?;
         core.spawn(accepting);
     }
-    Herald::send(&core, &worker.drain()).map_err(ServeError::Driver)?;
+    let herald = |core: &Core, stage| {
+        if stage == Stage::Forced {
+            core.force();
+        }
+    };
+    Herald::send(&core, &worker.drain(), herald).map_err(ServeError::Driver)?;
     core.start().map_err(ServeError::Driver)?;
     worker.ready();
     if !core.wait_until_over(FORCED_END) {
@@ -145,21 +153,24 @@ pub fn serve_within(
 }
 
 /// Tells every task of each change of the stage.
-struct Herald {
+struct Herald<F> {
     core: Weak<Core>,
     drain: Drain,
     events: DrainEvents,
     source: Arc<Source>,
+    /// What else is to be done.
+    then: F,
 }
 
-impl Herald {
-    fn send(core: &Arc<Core>, drain: &Drain) -> std::io::Result<()> {
+impl<F: Fn(&Core, Stage) + Send + Sync + 'static> Herald<F> {
+    fn send(core: &Arc<Core>, drain: &Drain, then: F) -> std::io::Result<()> {
         let events = drain.subscribe()?;
         let herald = Self {
             source: core.reactor.watch(&events, Interest::READABLE)?,
             core: Arc::downgrade(core),
             drain: drain.clone(),
             events,
+            then,
         };
         Arc::new(herald).wake();
         Ok(())
@@ -167,7 +178,7 @@ impl Herald {
 }
 
 /// It is no task: it waits for the next change in the source itself.
-impl Wake for Herald {
+impl<F: Fn(&Core, Stage) + Send + Sync + 'static> Wake for Herald<F> {
     fn wake(self: Arc<Self>) {
         let waker = Waker::from(Arc::clone(&self));
         while let Poll::Ready(seen) = self.source.poll(Side::Read, &Context::from_waker(&waker)) {
@@ -175,9 +186,7 @@ impl Wake for Herald {
             self.source.would_block(Side::Read, seen);
             if let Some(core) = self.core.upgrade() {
                 core.wake_all();
-                if self.drain.stage() == Stage::Forced {
-                    core.force();
-                }
+                (self.then)(&core, self.drain.stage());
             }
         }
     }

@@ -30,6 +30,7 @@ mod link;
 mod service;
 mod setup;
 
+pub use baton::hosted;
 pub use baton::{
     Body, Gone, Handler, Reply, Request, RequestBody, Response, Streaming, Surroundings, Upgraded,
     serve, serve_within,

@@ -3,6 +3,7 @@
 //! `gracefork/_worker.py` is its only caller: it makes a [`Worker`](worker::Worker) in a process
 //! that the fork server has forked, loads the app, and serves it.
 
+mod asgi;
 mod gil;
 mod hooks;
 mod text;
@@ -14,6 +15,8 @@ use pyo3::prelude::*;
 /// The module as Python imports it.
 #[pymodule]
 mod _gracefork {
+    #[pymodule_export]
+    use super::asgi::serve_asgi;
     #[pymodule_export]
     use super::worker::{Worker, inherit};
     #[pymodule_export]

@@ -27,57 +27,9 @@ pub(crate) fn bytes_of(text: &str) -> Option<Cow<'_, [u8]>> {
     bytes.ok().map(Cow::Owned)
 }
 
-/// Resolves `%XX`; what is no such thing stays.
-pub(crate) fn unquote(text: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = memchr::memchr(b'%', text) else {
-        return Cow::Borrowed(text);
-    };
-    let mut out = Vec::with_capacity(text.len());
-    let (plain, mut rest) = text.split_at(first);
-    out.extend_from_slice(plain);
-    while let Some((&byte, after)) = rest.split_first() {
-        let code = match after {
-            [high, low, ..] if byte == b'%' => hex(*high).zip(hex(*low)),
-            _ => None,
-        };
-        rest = match code {
-            Some((high, low)) => {
-                out.push(high << 4 | low);
-                &after[2..]
-            }
-            None => {
-                out.push(byte);
-                after
-            }
-        };
-    }
-    Cow::Owned(out)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_quoted_is_resolved_and_what_only_looks_so_stays() {
-        for (quoted, plain) in [
-            ("/a/b", "/a/b"),
-            ("/a%20b%2fC", "/a b/C"),
-            ("%", "%"),
-            ("%4", "%4"),
-            ("%zz%41", "%zzA"),
-            ("%25%34%31", "%41"),
-        ] {
-            assert_eq!(unquote(quoted.as_bytes()), plain.as_bytes(), "{quoted}");
-        }
-        assert_eq!(unquote(b"%C3%A9"), "\u{e9}".as_bytes());
-    }
 
     #[test]
     fn a_character_beyond_a_byte_does_not_fit() {

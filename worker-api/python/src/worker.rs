@@ -134,6 +134,12 @@ impl Worker {
         py.detach(|| self.inner.status(text));
     }
 
+    /// Reports that nothing is in flight and nothing will come; what serves says so itself, where
+    /// nothing is left for the app to do.
+    fn drained(&self, py: Python<'_>) {
+        py.detach(|| self.inner.drained());
+    }
+
     /// Reports that this worker cannot work, and that a replacement could not either.
     fn fatal(&self, py: Python<'_>, reason: &str) {
         py.detach(|| self.inner.fatal(reason));

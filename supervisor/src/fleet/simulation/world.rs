@@ -20,6 +20,8 @@ pub(super) enum Fault {
     NotStarted,
     /// The app is not there.
     NoApp,
+    /// What the app is run by does not hold.
+    NoConfig,
     CrashesInBoot,
     CannotLoadTheApp,
     NeverReady,
@@ -38,9 +40,10 @@ pub(super) enum Fault {
     Lies,
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::NotStarted,
     Fault::NoApp,
+    Fault::NoConfig,
     Fault::CrashesInBoot,
     Fault::CannotLoadTheApp,
     Fault::NeverReady,
@@ -287,6 +290,7 @@ impl World {
         let failure = match fault {
             Some(Fault::NotStarted) => Some(SpawnFailure::System("no process left".into())),
             Some(Fault::NoApp) => Some(SpawnFailure::App("no such file".into())),
+            Some(Fault::NoConfig) => Some(SpawnFailure::Config("a hook failed".into())),
             _ => None,
         };
         let process = Process {

@@ -19,6 +19,8 @@ use super::files::Files;
 use super::outgoing::Outgoing;
 use super::reply::{Place, Reply};
 use super::request::RequestBody;
+use super::socket::Stream;
+use super::visit::Reception;
 use super::{Handler, Request};
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
@@ -30,6 +32,18 @@ pub(super) struct Calls<H> {
     pub(super) handler: H,
 }
 
+impl<H: Handler> Reception for Calls<H> {
+    type App = Caller<H>;
+
+    fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    fn app(self: &Arc<Self>, stream: &Stream) -> Caller<H> {
+        Caller::new(self, stream.files().clone())
+    }
+}
+
 /// The handler as a hyper service, for one connection.
 pub(super) struct Caller<H> {
     calls: Arc<Calls<H>>,
@@ -37,7 +51,7 @@ pub(super) struct Caller<H> {
 }
 
 impl<H> Caller<H> {
-    pub(super) fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
+    fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
         Self {
             calls: Arc::clone(calls),
             files,

@@ -14,6 +14,7 @@ use slab::Slab;
 
 use super::around::Surroundings;
 use super::hang::{self, Clocks};
+use super::lead::Lead;
 use super::reactor::Reactor;
 use super::relay::{Ground, Relay};
 use super::state::TaskState;
@@ -27,7 +28,7 @@ const LONG: Duration = Duration::from_millis(1);
 
 /// Everything that the threads of a worker share.
 pub(super) struct Core {
-    relay: Relay<Arc<Task>, Arc<dyn Job>>,
+    pub(super) lead: Lead,
     me: Weak<Self>,
     pub(super) reactor: Reactor,
     pub(super) timers: Timers,
@@ -66,9 +67,18 @@ impl Core {
         gate: Arc<Gate>,
         around: Box<dyn Surroundings>,
     ) -> io::Result<Arc<Self>> {
+        Self::led_by(gate, around, |_| Ok(Lead::Own(Relay::new(threads.get()))))
+    }
+
+    pub(super) fn led_by(
+        gate: Arc<Gate>,
+        around: Box<dyn Surroundings>,
+        lead: impl FnOnce(&Reactor) -> io::Result<Lead>,
+    ) -> io::Result<Arc<Self>> {
         let reactor = Reactor::new()?;
+        let lead = lead(&reactor)?;
         Ok(Arc::new_cyclic(|me| Self {
-            relay: Relay::new(threads.get()),
+            lead,
             me: me.clone(),
             reactor,
             timers: Timers::new(),
@@ -121,17 +131,17 @@ impl Core {
             });
             Arc::clone(entry.insert(task))
         };
-        self.relay.push_task(&**self, task);
+        self.lead.push_task(self, task);
     }
 
     /// Makes a call, as soon as there is a permit.
     pub(super) fn call(&self, job: Arc<dyn Job>) {
-        self.relay.push_call(self, job);
+        self.lead.push_call(self, job);
     }
 
     /// Waits, on the thread of a call, for something that only the holder of the baton can bring.
     pub(super) fn block<R>(&self, wait: impl FnOnce() -> R) -> R {
-        self.relay.about_to_block();
+        self.lead.about_to_block();
         self.around.rest();
         hang::waits();
         let result = wait();
@@ -151,12 +161,19 @@ impl Core {
         tasks.into_iter().for_each(Wake::wake);
     }
 
+    /// Whether there is a task, ready or not.
+    pub(super) fn has_any_task(&self) -> bool {
+        !self.tasks().is_empty()
+    }
+
     fn start_with(&self, baton: bool) -> io::Result<()> {
         let core = self.me.upgrade().ok_or(io::ErrorKind::NotFound)?;
         let thread = thread::Builder::new().name("gracefork-app".to_owned());
         thread.spawn(move || {
-            core.clocks.join();
-            core.around.live(&mut || core.relay.live(&*core, baton));
+            if let Lead::Own(relay) = &core.lead {
+                core.clocks.join();
+                core.around.live(&mut || relay.live(&*core, baton));
+            }
         })?;
         Ok(())
     }
@@ -219,7 +236,7 @@ impl Ground for Core {
     }
 
     fn has_tasks(&self) -> bool {
-        !self.tasks().is_empty()
+        self.has_any_task()
     }
 
     fn start_thread(&self) -> bool {
@@ -237,7 +254,7 @@ impl Ground for Core {
 }
 
 impl Task {
-    fn run(self: Arc<Self>) {
+    pub(super) fn run(self: Arc<Self>) {
         self.state.begin();
         let waker = Waker::from(Arc::clone(&self));
         let mut future = self.future.lock().unwrap_or_else(PoisonError::into_inner);
@@ -251,7 +268,7 @@ impl Task {
             drop(future);
             if self.state.pause() {
                 let core = Arc::clone(&self.core);
-                core.relay.push_task(&*core, self);
+                core.lead.push_task(&core, self);
             }
             return;
         }
@@ -272,13 +289,13 @@ impl Wake for Task {
     fn wake(self: Arc<Self>) {
         if self.state.wake() {
             let core = Arc::clone(&self.core);
-            core.relay.push_task(&*core, self);
+            core.lead.push_task(&core, self);
         }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.wake() {
-            self.core.relay.push_task(&*self.core, Arc::clone(self));
+            self.core.lead.push_task(&self.core, Arc::clone(self));
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The environ of a request, as gunicorn makes it.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version, header};
+use percent_encoding::percent_decode;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -11,7 +13,7 @@ use worker_api::AllowedIps;
 use worker_http::{Client, RawTarget};
 
 use super::names::Names;
-use crate::text::{latin1, unquote};
+use crate::text::latin1;
 
 /// A dict that has grown to so many keys has room for about twenty more.
 const ROOMY: usize = 24;
@@ -153,7 +155,7 @@ impl Template {
         let path = if is_target {
             target.clone()
         } else {
-            latin1(py, &unquote(below))?
+            latin1(py, &Cow::from(percent_decode(below)))?
         };
         environ.set_item(intern!(py, "PATH_INFO"), path)?;
         environ.set_item(intern!(py, "RAW_URI"), target)?;
