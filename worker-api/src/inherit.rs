@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,6 +95,12 @@ impl Handover {
     pub fn take() -> Result<Self, InheritError> {
         claim()?;
         Self::of(&Env::of_process())
+    }
+
+    /// The addresses of the listeners, in the config's order; none for a Unix socket.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
+        self.listeners.iter().map(Listener::address).collect()
     }
 
     fn of(env: &Env) -> Result<Self, InheritError> {

@@ -4,8 +4,11 @@
 //! that the fork server has forked, loads the app, and serves it.
 
 mod asgi;
+mod gil;
 mod hooks;
+mod text;
 mod worker;
+mod wsgi;
 
 use pyo3::prelude::*;
 
@@ -16,4 +19,6 @@ mod _gracefork {
     use super::asgi::serve_asgi;
     #[pymodule_export]
     use super::worker::{Worker, inherit};
+    #[pymodule_export]
+    use super::wsgi::serve_wsgi;
 }

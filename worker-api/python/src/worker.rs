@@ -4,6 +4,7 @@
     reason = "makes an owned descriptor of a number that Python gives away"
 )]
 
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
@@ -34,6 +35,8 @@ pub(crate) fn inherit() -> PyResult<()> {
 #[pyclass(frozen, module = "gracefork._gracefork")]
 pub(crate) struct Worker {
     pub(crate) inner: worker_api::Worker,
+    /// Of its listeners; none for a Unix socket.
+    pub(crate) addresses: Vec<Option<SocketAddr>>,
 }
 
 #[pymethods]
@@ -53,6 +56,7 @@ impl Worker {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
             .ok_or_else(|| PyRuntimeError::new_err("this process has made its worker already"))?;
+        let addresses = handover.addresses();
         let forked = Forked {
             handover,
             control: own(control_fd)?,
@@ -65,7 +69,7 @@ impl Worker {
             builder = builder.hooks(PyHooks::new(hooks));
         }
         let inner = builder.init().map_err(failed)?;
-        Ok(Self { inner })
+        Ok(Self { inner, addresses })
     }
 
     /// Its place among the workers, from 0.
@@ -117,6 +121,12 @@ impl Worker {
             PodPhase::Force => "force",
             PodPhase::Exit => "exit",
         }
+    }
+
+    /// How many requests it has served.
+    #[getter]
+    fn requests(&self) -> u64 {
+        self.inner.in_flight().served()
     }
 
     /// One line for humans, shown in the pod's status.
