@@ -181,7 +181,8 @@ impl Site {
     pub(super) fn report(&self, py: Python<'_>, text: &str, error: Option<&PyErr>) {
         let written = error.map_or(Ok(None), |error| {
             let details = PyDict::new(py);
-            details.set_item("exc_info", error.value(py))?;
+            // Python 3.11 and older keep the traceback apart.
+            details.set_item("exc_info", error.clone_ref(py).into_value(py))?;
             Ok(Some(details))
         });
         let written = written.and_then(|details| {
