@@ -5,11 +5,19 @@ PYTHON ?= python3
 VENV := .venv
 PORT ?= 8000
 OPS_PORT ?= 9090
+# Fails where an interpreter has no headers to build the native module with.
+HEADERS := import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")
+PACKAGE := worker-api/python
+# What a wheel is made of.
+PACKAGED := $(shell find supervisor/src worker-api \( -name '*.rs' -o -name '*.py' -o -name '*.toml' \) -not -path '*/tests/*') Cargo.toml Cargo.lock
+# The interpreters that the unit tests of the package run on: all that pyenv has, or the one there is.
+PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON))
 
-.PHONY: help run build test model check fmt bench bench-shutdown bench-http clean
+.PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http clean
 
 help:
 	@echo "make run    build, and run the axum example under gracefork (PORT=$(PORT))"
+	@echo "make python build the pip package: a wheel with the binary and the native module, for $(PYTHON)"
 	@echo "make test   every test: units, simulation, end to end"
 	@echo "make model  the baton's hand-over in more orders than the tests try (takes long)"
 	@echo "make check  formatting and lints, as CI does"
@@ -30,31 +38,56 @@ run: build
 	@target/release/gracefork -b 127.0.0.1:$(PORT) -w 2 --lameduck 5s --health-listen 127.0.0.1:$(OPS_PORT) target/release/axum-app
 
 build: toolchain
-	cargo build --release --workspace
+	cargo build --release
+
+python: toolchain
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir target/wheels ./$(PACKAGE)
+	@echo "Built; to install it: $(PYTHON) -m pip install $$(ls -t target/wheels/gracefork-*.whl | head -1)"
 
 test: toolchain $(VENV)/ready
-	cargo build --workspace
-	cargo test --workspace
+	cargo build
+	@$(MAKE) --no-print-directory $(VENV)/gracefork test-python
+	cargo test
+
+# The package's own tests need nothing but an interpreter.
+test-python:
+	@for python in $(PYTHONS); do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+			$$python $(PACKAGE)/tests/run.py || exit 1; \
+		else \
+			echo "No Python 3.10 or newer ($$python): the package's unit tests are skipped"; \
+		fi; \
+	done
 
 model: toolchain
 	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model
 
-check: toolchain
+check: toolchain $(VENV)/ready
 	cargo fmt --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --all-targets -- -D warnings
+	@if $(PYTHON) -c '$(HEADERS)' 2>/dev/null; then \
+		cargo clippy -p gracefork-python --all-targets -- -D warnings; \
+	else \
+		echo "No headers of $(PYTHON) here: the native module is not checked"; \
+	fi
+	@if [ -x $(VENV)/bin/ruff ]; then \
+		cd $(PACKAGE) && lints=$(CURDIR)/$(VENV)/bin && $$lints/ruff check . && $$lints/ruff format --check . && $$lints/mypy; \
+	else \
+		echo "No $(VENV) here: the package's Python is not checked"; \
+	fi
 
-fmt:
+fmt: $(VENV)/ready
 	cargo fmt
+	@if [ -x $(VENV)/bin/ruff ]; then cd $(PACKAGE) && $(CURDIR)/$(VENV)/bin/ruff format .; fi
 
-# --workspace: the same features, and so the same binaries, as `build`.
 bench: build
-	cargo bench --workspace --bench master
+	cargo bench --bench master
 
 bench-shutdown: build $(VENV)/ready
-	cargo bench --workspace --bench shutdown
+	cargo bench --bench shutdown
 
 bench-http: build wrk
-	cargo bench --workspace --bench http
+	cargo bench --bench http
 
 clean:
 	cargo clean
@@ -70,14 +103,23 @@ toolchain:
 wrk:
 	@command -v wrk >/dev/null || { \
 		echo "Installing wrk, which makes the load: apt-get install wrk"; \
-		apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
+		apt-get update -qq >/dev/null; apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
 	}
 
-# Servers that the tests run as foreign workers. Without Python they are skipped, and say so.
+# Servers that the tests run as foreign workers, and lints of Python. Without Python they are skipped, and say so.
 $(VENV)/ready: tests/requirements.txt
 	@if $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
-		echo "Setting up $(VENV) with the servers that the tests run: $$(tr '\n' ' ' < tests/requirements.txt)"; \
+		echo "Setting up $(VENV) with what the tests need: $$(tr '\n' ' ' < tests/requirements.txt)"; \
 		$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt && touch $@; \
 	else \
 		echo "No $(PYTHON) with venv here: tests that run Python servers will be skipped"; \
+	fi
+
+# The package itself, unoptimized: what the tests host Python apps with.
+$(VENV)/gracefork: $(VENV)/ready $(PACKAGED)
+	@if [ -x $(VENV)/bin/python ] && $(VENV)/bin/python -c '$(HEADERS)' 2>/dev/null; then \
+		echo "Installing the package into $(VENV)"; \
+		$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall --config-settings profile=dev ./$(PACKAGE) && touch $@; \
+	else \
+		echo "No Python headers here: tests that host Python apps will be skipped"; \
 	fi

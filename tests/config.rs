@@ -3,18 +3,11 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use crate::harness::programs::{Program, example, gracefork, root};
+use crate::harness::command::{Said, run_in};
+use crate::harness::programs::{Program, example, python_path, root};
 use crate::harness::{Builder, Server};
-
-/// What a command that ends by itself says.
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
 
 #[test]
 fn an_app_that_does_not_exist_is_exit_status_4() {
@@ -143,10 +136,10 @@ fn no_toml_at_all_is_pointed_at() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_and_not_swallowed() {
-    let said = run_with("[python]\ninterface = \"wsgi\"\n");
-    refuses(&said, &["not supported yet", "python"]);
-    let said = run_with("[workers]\npreload = true\n");
-    refuses(&said, &["not supported yet", "preload"]);
+    let said = run_with("[control]\nsocket = \"auto\"\n");
+    refuses(&said, &["not supported yet", "control"]);
+    let said = run_with("[reload]\nwatch = [\"src\"]\n");
+    refuses(&said, &["not supported yet", "watch"]);
 }
 
 #[test]
@@ -232,7 +225,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
         let mut args = vec!["config", "-c", path.to_str().unwrap()];
         args.extend(flags);
         args.push("/bin/true");
-        let said = run_in(environment, &args);
+        let said = run_in(Path::new("/"), environment, &args);
         let line = said
             .out
             .lines()
@@ -274,6 +267,50 @@ fn refuses(said: &Said, parts: &[&str]) {
 }
 
 /// Runs the axum app with this config file, which is expected to be refused.
+#[test]
+fn a_gunicorn_config_file_is_printed_as_toml() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gunicorn_config.py");
+    fs::write(&path, "workers = 3\nkeepalive = 5\nprint('noise')\n").unwrap();
+    let said = migrate(path.to_str().unwrap());
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let toml: toml::Table = said.out.parse().unwrap();
+    assert_eq!(toml["workers"]["count"].as_integer(), Some(3));
+    assert_eq!(toml["http"]["keep_alive"].as_str(), Some("5s"));
+    let written = folder.path().join("gracefork.toml");
+    fs::write(&written, &said.out).unwrap();
+    let said = run(&["check", "-c", written.to_str().unwrap()]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+#[test]
+fn a_gunicorn_config_file_that_cannot_be_printed_is_told() {
+    let said = migrate("no.py");
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
+    assert!(said.err.contains("no.py"), "{}", said.err);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gracefork.toml");
+    fs::write(&path, "").unwrap();
+    let said = migrate(path.to_str().unwrap());
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err.contains("name one that ends in .py"),
+        "{}",
+        said.err
+    );
+}
+
+/// `gracefork migrate`, with the package of the source tree.
+fn migrate(file: &str) -> Said {
+    let package = root().join("worker-api/python");
+    let environment = [
+        ("PYTHONPATH", package.to_str().unwrap()),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+        ("GRACEFORK_PYTHON_EXECUTABLE", python_path()),
+    ];
+    run_in(Path::new("."), &environment, &["migrate", file])
+}
+
 fn run_with(text: &str) -> Said {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gracefork.toml");
@@ -282,38 +319,5 @@ fn run_with(text: &str) -> Said {
 }
 
 fn run(args: &[&str]) -> Said {
-    run_in(&[], args)
-}
-
-fn run_in(environment: &[(&str, &str)], args: &[&str]) -> Said {
-    let mut command = Command::new(gracefork());
-    command
-        .args(args)
-        .env_clear()
-        .envs(std::env::var("PATH").map(|path| ("PATH", path)));
-    command.envs(environment.iter().copied());
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            panic!(
-                "gracefork {args:?} did not end: {:?}",
-                child.wait_with_output()
-            );
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Said {
-        code: output.status.code(),
-        out: text(output.stdout),
-        err: text(output.stderr),
-    }
+    run_in(Path::new("/"), &[], args)
 }

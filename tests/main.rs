@@ -18,6 +18,7 @@ mod contract;
 mod crash;
 mod foreign;
 mod handshake;
+mod host;
 mod idle;
 mod misbehaviour;
 mod ops;

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::Sources;
 use crate::config::visible::visible_lines;
+use crate::config::{GunicornArgs, Sources};
 use flags::SettingFlags;
 
 /// What the user wants done, and with which settings.
@@ -27,6 +27,8 @@ pub enum Command {
     Check(Sources),
     /// Print the settings and where they came from.
     Config(Sources),
+    /// Print the gunicorn config file that the sources name as TOML.
+    Migrate(Sources),
 }
 
 /// Why there is nothing to do: help, the version, or a command line that makes no sense.
@@ -51,6 +53,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Usage>
         None => Command::Run(options.sources(false)),
         Some(Action::Check(more)) => Command::Check(options.over(more).sources(true)),
         Some(Action::Config(more)) => Command::Config(options.over(more).sources(true)),
+        Some(Action::Migrate { file }) => {
+            let mut sources = options.sources(true);
+            sources.file = Some(file);
+            Command::Migrate(sources)
+        }
     };
     match &command {
         Command::Run(Sources { app: Some(app), .. }) if LATER_COMMANDS.contains(&app.as_str()) => {
@@ -63,6 +70,37 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Usage>
     }
 }
 
+/// Reads what stands in `GUNICORN_CMD_ARGS`, by the same flags.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn parse_gunicorn_args(text: &str) -> Result<GunicornArgs, String> {
+    let words = shlex::split(text).ok_or("a quote is not closed")?;
+    let words = std::iter::once("gracefork".to_owned()).chain(words);
+    let matches = CommandLine::command().try_get_matches_from(words);
+    let line = matches.and_then(|matches| CommandLine::from_arg_matches(&matches));
+    let line = line.map_err(|error| {
+        let text = usage(&error).text;
+        let first = text.lines().next().unwrap_or_default();
+        first.trim_start_matches("error: ").to_owned()
+    })?;
+    let Options {
+        config,
+        settings,
+        app,
+        args,
+    } = line.options;
+    if line.action.is_some() || !args.is_empty() {
+        return Err("only flags can stand in it".to_owned());
+    }
+    Ok(GunicornArgs {
+        file: config,
+        flags: settings.flags,
+        app,
+        idle_flags: settings.idle,
+    })
+}
+
 /// Names that commands of later releases have: no app may take them meanwhile.
 const LATER_COMMANDS: [&str; 7] = [
     "status", "top", "reload", "scale", "retire", "shutdown", "k8s",
@@ -71,10 +109,13 @@ const LATER_COMMANDS: [&str; 7] = [
 const EXAMPLES: &str = "\
 Examples:
   gracefork ./server                                    your program, on its inherited socket
+  gracefork -b :8000 -w 4 main:app                      your Python app, WSGI or ASGI
+  gracefork -c gunicorn_config.py main:app              as gunicorn would
   gracefork -b :8000 -w 4 uvicorn -- --fd {fd} main:app
   gracefork -c gracefork.toml                           everything in the file
   gracefork check -c gracefork.toml                     is the file right?
   gracefork config -c gracefork.toml                    every value, and where it came from
+  gracefork migrate gunicorn_config.py                  the same settings, as TOML
 
 A flag is over GRACEFORK_* variables, they are over the file. Durations are written 30s, 1m30s or
 250ms; a bare number is seconds.";
@@ -86,7 +127,7 @@ A flag is over GRACEFORK_* variables, they are over the file. Durations are writ
     version,
     args_override_self = true,
     disable_help_subcommand = true,
-    override_usage = "gracefork [OPTIONS] APP [-- ARGS]\n       gracefork [OPTIONS] check|config [APP] [-- ARGS]",
+    override_usage = "gracefork [OPTIONS] APP [-- ARGS]\n       gracefork [OPTIONS] check|config [APP] [-- ARGS]\n       gracefork migrate FILE",
     after_help = EXAMPLES
 )]
 struct CommandLine {
@@ -104,16 +145,21 @@ enum Action {
     /// Print every effective setting and where it came from.
     #[command(args_override_self = true)]
     Config(Options),
+    /// Print a gunicorn config file as TOML.
+    Migrate {
+        /// The config file, in gunicorn's Python.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
 struct Options {
-    /// The config file, in TOML.
+    /// The config file: TOML, or gunicorn's Python.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingFlags,
-    /// The program that every worker executes: a path, or a name found in PATH.
+    /// What runs: a program (a path, or a name found in PATH), or a Python app module:attribute.
     #[arg(value_name = "APP")]
     app: Option<String>,
     /// Its arguments; {fd}, {port} and {worker} are replaced.
@@ -127,6 +173,7 @@ impl Options {
         self.config = after.config.or(self.config);
         self.app = after.app.or(self.app);
         self.settings.flags.extend(after.settings.flags);
+        self.settings.idle.extend(after.settings.idle);
         self.args.extend(after.args);
         self
     }
@@ -135,6 +182,7 @@ impl Options {
         Sources {
             file: self.config,
             flags: self.settings.flags,
+            idle_flags: self.settings.idle,
             app: self.app,
             args: self.args,
             app_optional,

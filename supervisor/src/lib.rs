@@ -2,10 +2,11 @@
 //!
 //! Read in this order: `fleet` decides, `event_loop` carries out, `sys`
 //! knows the system; `run` brings them together. `config` and `cli` are what a
-//! user wrote, `ops` is what a probe sees.
+//! user wrote, `evaluate` has it run where it is a program, `ops` is what a probe sees.
 
 pub mod cli;
 pub mod config;
+pub mod evaluate;
 pub mod event_loop;
 pub mod fleet;
 pub mod logging;

@@ -5,11 +5,19 @@
     reason = "the one printer of answers and errors"
 )]
 
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
 
 use crate::cli::{self, Command};
-use crate::config::{self, Loaded, Sources};
-use crate::event_loop::spec::{PrepareError, prepare};
+use crate::config::{self, GunicornArgs, Loaded, Sources};
+use crate::evaluate::{self, Evaluation};
+use crate::event_loop::spec::{PrepareError, find, prepare};
 use crate::event_loop::{EventLoop, Setup};
 use crate::fleet::ExitStatus;
 use crate::logging;
@@ -40,6 +48,7 @@ pub fn run() -> ExitCode {
             print!("{}", loaded.to_toml());
             ExitCode::SUCCESS
         }),
+        Ok(Command::Migrate(sources)) => migrate(&with_environment(sources)),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("{}", failure.text.trim_end());
@@ -77,22 +86,89 @@ impl From<PrepareError> for Failure {
 }
 
 fn with_environment(sources: Sources) -> Sources {
+    let env = config::environment();
+    let variable = env
+        .get(GunicornArgs::VARIABLE)
+        .filter(|text| !text.trim().is_empty());
     Sources {
-        env: config::environment(),
+        gunicorn: variable.map(|text| cli::parse_gunicorn_args(text)),
+        env,
         ..sources
     }
 }
 
+/// The sources with the answer of the config file that is a program; `None`
+/// when a signal ended the program meanwhile.
+fn evaluated(
+    sources: &Sources,
+    mut signals: Option<&mut signals::Signals>,
+) -> Result<Option<Sources>, Failure> {
+    let begun = Evaluation::begin(sources).map_err(Failure::refused)?;
+    let Some(mut evaluation) = begun else {
+        return Ok(Some(sources.clone()));
+    };
+    let broken =
+        |error| Failure::refused(format!("error: the config file cannot be read: {error}"));
+    let mut poll = Poll::new().map_err(broken)?;
+    if let Some(signals) = &mut signals {
+        let registry = poll.registry();
+        registry
+            .register(*signals, Token(0), Interest::READABLE)
+            .map_err(broken)?;
+    }
+    for source in evaluation.sources() {
+        let mut source = SourceFd(&source.as_raw_fd());
+        poll.registry()
+            .register(&mut source, Token(1), Interest::READABLE)
+            .map_err(broken)?;
+    }
+    let mut events = Events::with_capacity(8);
+    let outcome = loop {
+        if let Some(outcome) = evaluation.advance() {
+            break outcome;
+        }
+        let due = evaluation.deadline();
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+        match poll.poll(&mut events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            polled => polled.map_err(broken)?,
+        }
+        if signals
+            .iter_mut()
+            .any(|signals| signals::is_told_to_stop(signals))
+        {
+            evaluation.stop();
+            return Ok(None);
+        }
+    };
+    if let Some(signals) = signals {
+        poll.registry().deregister(signals).map_err(broken)?;
+    }
+    let (answer, said) = outcome.map_err(Failure::refused)?;
+    if !said.is_empty() {
+        eprintln!("{said}");
+    }
+    Ok(Some(Sources {
+        evaluated: Some(answer),
+        ..sources.clone()
+    }))
+}
+
+/// Everything that `sources` give; no signal is waited for.
 fn load(sources: &Sources) -> Result<Loaded, Failure> {
-    config::load(sources).map_err(Failure::refused)
+    let sources = evaluated(sources, None)?.unwrap_or_default();
+    config::load(&sources).map_err(Failure::refused)
 }
 
 /// `gracefork APP`: load, bind, run.
 fn supervise(sources: Sources, mut inherited: Inherited) -> Result<ExitCode, Failure> {
     // From here on SIGTERM is an order to exit 0, however long the rest takes.
-    let signals = signals::subscribe()
+    let mut signals = signals::subscribe()
         .map_err(|error| Failure::refused(format!("error: no signal handlers: {error}")))?;
-    let loaded = load(&sources)?;
+    let Some(whole) = evaluated(&sources, Some(&mut signals))? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let loaded = config::load(&whole).map_err(Failure::refused)?;
     let warnings = loaded.warnings.clone();
     let spec = prepare(loaded, &[], &mut inherited)?;
     let log = logging::start(&spec.config.log).map_err(|error| {
@@ -127,9 +203,18 @@ fn check(sources: &Sources) -> Result<ExitCode, Failure> {
         eprintln!("warning: {warning}");
     }
     if !loaded.config.app.program.is_empty() {
-        let path = std::env::var("PATH").ok();
-        config::find_program(&loaded.config.app, path.as_deref()).map_err(Failure::refused)?;
+        find(&loaded).map_err(Failure::refused)?;
     }
     println!("{}", loaded.summary());
     Ok(ExitCode::SUCCESS)
+}
+
+/// `gracefork migrate`: the package knows how, and takes this process' place.
+fn migrate(sources: &Sources) -> Result<ExitCode, Failure> {
+    let mut migration = evaluate::migration(sources).map_err(Failure::refused)?;
+    let error = migration.exec();
+    let interpreter = migration.get_program().display();
+    Err(Failure::refused(format!(
+        "error: cannot run {interpreter}: {error}"
+    )))
 }

@@ -1,7 +1,7 @@
 //! `make bench`: what the master costs and how quick it is, as one table. Release binaries, real
 //! processes, real sockets; a missed goal is marked in the table and makes the exit status 1.
 //!
-//! Names of measures as arguments run only those: `cargo bench --workspace --bench master -- crash`.
+//! Names of measures as arguments run only those: `cargo bench --bench master -- crash`.
 //! docs/benchmarks.md tells more.
 #![expect(
     clippy::unwrap_used,

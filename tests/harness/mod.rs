@@ -6,6 +6,7 @@
 
 pub(crate) mod balancer;
 pub(crate) mod builder;
+pub(crate) mod command;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod log;

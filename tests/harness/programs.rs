@@ -42,7 +42,7 @@ pub(crate) fn example(name: &str) -> Program {
     let path = gracefork().with_file_name(name);
     assert!(
         path.is_file(),
-        "{} is missing; the end-to-end tests need the examples: run `cargo build --workspace` first",
+        "{} is missing; the end-to-end tests need the examples: run `cargo build` first",
         path.display()
     );
     Program::new(path)

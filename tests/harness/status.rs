@@ -10,7 +10,15 @@ pub(crate) struct Status {
     pub(crate) target: usize,
     pub(crate) ready_workers: usize,
     pub(crate) last_reload: Option<LastReload>,
+    pub(crate) hosts: Vec<Host>,
     pub(crate) workers: Vec<Worker>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Host {
+    pub(crate) pid: u32,
+    pub(crate) generation: u64,
+    pub(crate) state: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -7,7 +7,6 @@
 mod tests;
 
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +38,6 @@ pub(crate) struct Control {
     source: Source,
     due: Option<(Instant, Due)>,
     told_lameduck: bool,
-    told_drain: bool,
     told_quit: bool,
 }
 
@@ -61,7 +59,6 @@ impl Control {
             source,
             due: None,
             told_lameduck: false,
-            told_drain: false,
             told_quit: false,
         }
     }
@@ -161,13 +158,8 @@ impl Control {
     }
 
     fn drain(&mut self) {
-        if std::mem::replace(&mut self.told_drain, true) {
-            return;
-        }
         self.due = None;
-        self.hook("on_drain", |it| it.hooks.on_drain(&it.info));
-        self.worker.link.row.raise_state(WorkerState::Draining);
-        self.worker.drain.advance(Stage::Draining);
+        self.worker.begin_to_drain();
     }
 
     fn force(&mut self) {
@@ -191,7 +183,7 @@ impl Control {
 
     /// Without a master: SIGTERM and SIGINT drain, a SIGINT after that forces.
     fn stop_alone(&mut self, interrupted: bool) {
-        if self.told_drain {
+        if self.worker.has_begun_to_drain() {
             if interrupted {
                 self.force();
             }
@@ -230,11 +222,7 @@ impl Control {
         }
     }
 
-    /// Runs a hook so that its panic does not end the thread which hears the master.
     fn hook(&self, name: &'static str, hook: impl FnOnce(&Inner)) {
-        let hook = AssertUnwindSafe(|| hook(&self.worker));
-        if std::panic::catch_unwind(hook).is_err() {
-            tracing::error!(hook = name, "a hook panicked");
-        }
+        self.worker.hook(name, hook);
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! It is taken once in a process, and only when `LISTEN_PID` says that it is meant for this very
 //! process: the variables stay in the environment (to remove them is not sound in a program with
-//! threads), and the check is what keeps a child of the worker from taking them for its own.
+//! threads), and the check is what keeps a child of the worker from taking them for its own. A fork
+//! server takes it for the workers that it forks, see [`Handover`].
 #![expect(unsafe_code, reason = "makes owned descriptors of inherited numbers")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +36,7 @@ pub enum InheritError {
         value: String,
     },
     /// A variable that must come with the others is not there.
-    #[error("the environment variable {0} is missing beside GRACEFORK_CONTROL_FD")]
+    #[error("the environment variable {0} is missing")]
     Missing(&'static str),
     /// An inherited descriptor is not open, or not what it should be.
     #[error("the inherited descriptor {fd} cannot be used: {source}")]
@@ -68,6 +70,50 @@ pub(crate) struct Supervised {
     pub(crate) scoreboard: OwnedFd,
 }
 
+/// What a fork server was handed for the workers that it will fork: listeners and scoreboard.
+///
+/// They stay open across `fork`, so each child has them too, and makes its worker from them with
+/// [`WorkerBuilder::forked`](crate::WorkerBuilder::forked). They close at `exec`.
+///
+/// ```
+/// assert!(worker_api::Handover::take().is_err(), "this process was not started by a master");
+/// ```
+#[derive(Debug)]
+pub struct Handover {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) scoreboard: OwnedFd,
+}
+
+impl Handover {
+    /// Takes over what the environment names: `LISTEN_FDS`, `LISTEN_FDNAMES` and
+    /// `GRACEFORK_SCOREBOARD_FD`, in the fork server or, as it has not done so, in a child of it.
+    /// `LISTEN_PID` is not looked at, since it can only name the fork server.
+    ///
+    /// # Errors
+    /// This is no fork server of gracefork's, or it (or the process that forked it) has come here
+    /// before.
+    pub fn take() -> Result<Self, InheritError> {
+        claim()?;
+        Self::of(&Env::of_process())
+    }
+
+    /// The addresses of the listeners, in the config's order; none for a Unix socket.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
+        self.listeners.iter().map(Listener::address).collect()
+    }
+
+    fn of(env: &Env) -> Result<Self, InheritError> {
+        let mut hands = Hands::default();
+        let listeners = take_listeners(env, &mut hands)?;
+        let scoreboard = hands.adopt(env.required("GRACEFORK_SCOREBOARD_FD")?)?;
+        Ok(Self {
+            listeners,
+            scoreboard,
+        })
+    }
+}
+
 /// Lets the first caller in a process pass.
 pub(crate) fn claim() -> Result<(), InheritError> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -83,6 +129,20 @@ pub(crate) fn take(env: &Env) -> Result<Inherited, InheritError> {
         return Ok(Inherited::default());
     }
     let mut hands = Hands::default();
+    let listeners = take_listeners(env, &mut hands)?;
+    let master = match env.number("GRACEFORK_CONTROL_FD")? {
+        Some(control) => Some(Supervised {
+            slot: env.required("GRACEFORK_WORKER")?,
+            generation: env.required("GRACEFORK_GENERATION")?,
+            scoreboard: hands.adopt(env.required("GRACEFORK_SCOREBOARD_FD")?)?,
+            control: hands.adopt(control)?,
+        }),
+        None => None,
+    };
+    Ok(Inherited { listeners, master })
+}
+
+fn take_listeners(env: &Env, hands: &mut Hands) -> Result<Vec<Listener>, InheritError> {
     let names = env.text("LISTEN_FDNAMES")?.unwrap_or_default();
     let mut names = names.split(':').filter(|name| !name.is_empty());
     let count = match env.number::<RawFd>("LISTEN_FDS")?.unwrap_or(0) {
@@ -95,16 +155,7 @@ pub(crate) fn take(env: &Env) -> Result<Inherited, InheritError> {
         let listener = Listener::from_fd(hands.adopt(fd)?, name);
         listeners.push(listener.map_err(|source| InheritError::Descriptor { fd, source })?);
     }
-    let master = match env.number("GRACEFORK_CONTROL_FD")? {
-        Some(control) => Some(Supervised {
-            slot: env.required("GRACEFORK_WORKER")?,
-            generation: env.required("GRACEFORK_GENERATION")?,
-            scoreboard: hands.adopt(env.required("GRACEFORK_SCOREBOARD_FD")?)?,
-            control: hands.adopt(control)?,
-        }),
-        None => None,
-    };
-    Ok(Inherited { listeners, master })
+    Ok(listeners)
 }
 
 impl Env {
@@ -185,8 +236,8 @@ impl Hands {
         }
         rustix::io::fcntl_setfd(probe, FdFlags::CLOEXEC).map_err(|errno| refuse(errno.into()))?;
         // SAFETY: the number is open (fcntl worked) and came through our exec, so that nobody in
-        // this process opened it: what Rust opens closes on exec. `claim` lets a process come here
-        // once, and `taken` lets a number come here once.
+        // this process opened it: what Rust opens closes on exec. `claim` lets a process, with those
+        // that it forks, come here once, and `taken` lets a number come here once.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }

@@ -108,11 +108,11 @@ pub use drain::{Changed, Drain, DrainEvents, Reached, Stage};
 pub use health::{Health, HealthAnswer};
 pub use hooks::{Hooks, RequestInfo, WorkerInfo};
 pub use in_flight::{ConnectionGuard, Connections, Idle, InFlight, InFlightGuard};
-pub use inherit::InheritError;
+pub use inherit::{Handover, InheritError};
 pub use listener::Listener;
 pub use scoreboard::{
     Latency, Load, PodPhase, RequestUnderway, Row, RowSnapshot, Scoreboard, ScoreboardError,
     WorkerState,
 };
 pub use settings::Settings;
-pub use worker::{InitError, Worker, WorkerBuilder};
+pub use worker::{Forked, InitError, Worker, WorkerBuilder};

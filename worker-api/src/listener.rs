@@ -1,7 +1,7 @@
 //! The sockets that a worker accepts from.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
@@ -33,6 +33,15 @@ impl Listener {
     pub fn name(&self) -> &str {
         match self {
             Self::Tcp { name, .. } | Self::Unix { name, .. } => name,
+        }
+    }
+
+    /// Where it listens; none for a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { socket, .. } => socket.local_addr().ok(),
+            Self::Unix { .. } => None,
         }
     }
 

@@ -49,6 +49,8 @@ pub enum Report {
     Served(u64),
     /// `WATCHDOG=1`: a sign of life.
     Watchdog,
+    /// `WATCHDOG=trigger`: it hangs, by its own word; it is to be ended and replaced.
+    Hung,
     /// `EXTEND_TIMEOUT_USEC=n`: whatever time-out now runs shall start again with this length.
     ExtendTimeout(Duration),
     /// `STOPPING=1`: it is on its way out by itself.
@@ -115,6 +117,7 @@ impl Report {
             }
             Self::Served(requests) => line("SERVED", requests),
             Self::Watchdog => flag("WATCHDOG"),
+            Self::Hung => line("WATCHDOG", "trigger"),
             Self::ExtendTimeout(length) => line("EXTEND_TIMEOUT_USEC", micros(*length)),
             Self::Stopping => flag("STOPPING"),
             Self::Fatal(reason) => line("FATAL", one_line(reason)),
@@ -154,6 +157,7 @@ impl Report {
                 ("SERVED", n) => served = Some((reports.len(), number("SERVED", n)?)),
                 ("ABORTED", n) => aborted = Some(number("ABORTED", n)?),
                 ("WATCHDOG", "1") => reports.push(Self::Watchdog),
+                ("WATCHDOG", "trigger") => reports.push(Self::Hung),
                 ("EXTEND_TIMEOUT_USEC", n) => {
                     let length = Duration::from_micros(number("EXTEND_TIMEOUT_USEC", n)?);
                     reports.push(Self::ExtendTimeout(length));
@@ -229,9 +233,14 @@ impl Command {
     }
 }
 
-type Pair<'a> = Result<(&'a str, &'a str), MessageError>;
+/// A line of a frame: its key and its value.
+pub type Pair<'a> = Result<(&'a str, &'a str), MessageError>;
 
-fn pairs(frame: &[u8]) -> Result<impl Iterator<Item = Pair<'_>>, MessageError> {
+/// The lines of a frame, for those who speak the grammar with words of their own.
+///
+/// # Errors
+/// The frame is refused whole, see the module's head.
+pub fn pairs(frame: &[u8]) -> Result<impl Iterator<Item = Pair<'_>>, MessageError> {
     if frame.len() > MAX_MESSAGE {
         return Err(MessageError::TooLong(frame.len()));
     }
@@ -249,7 +258,11 @@ fn pairs(frame: &[u8]) -> Result<impl Iterator<Item = Pair<'_>>, MessageError> {
         }))
 }
 
-fn number(key: &'static str, value: &str) -> Result<u64, MessageError> {
+/// The whole number that a value is.
+///
+/// # Errors
+/// [`MessageError::BadNumber`] when it is none, or does not fit.
+pub fn number(key: &'static str, value: &str) -> Result<u64, MessageError> {
     // `parse` alone would take a leading plus sign.
     if !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(MessageError::BadNumber(key));
@@ -297,6 +310,7 @@ mod tests {
             any::<(u64, u64)>().prop_map(|(served, aborted)| Report::Drained { served, aborted }),
             any::<u64>().prop_map(Report::Served),
             Just(Report::Watchdog),
+            Just(Report::Hung),
             any::<u64>().prop_map(|n| Report::ExtendTimeout(Duration::from_micros(n))),
             Just(Report::Stopping),
             text.prop_map(Report::Fatal),
@@ -397,7 +411,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_ignored() {
-        let frame = b"MAINPID=7\n\nREADY=0\nWATCHDOG=trigger\nREADY=1\nlower=x=y\n";
+        let frame = b"MAINPID=7\n\nREADY=0\nWATCHDOG=2\nREADY=1\nlower=x=y\n";
         assert_eq!(Report::decode(frame), Ok(vec![Report::Ready]));
         assert_eq!(Report::decode(b""), Ok(vec![]));
         assert_eq!(Command::decode(b"DEADLINE_USEC=7\nDRAIN=0"), Ok(vec![]));

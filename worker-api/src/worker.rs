@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,14 +12,16 @@ use std::time::Duration;
 use crate::access_log::AccessLog;
 use crate::channel::Channel;
 use crate::control::{Control, Source};
-use crate::drain::Drain;
+use crate::drain::{Drain, Stage};
 use crate::health::{Health, Link};
 use crate::hooks::{Hooks, NoHooks, WorkerInfo};
 use crate::in_flight::{Connections, InFlight};
-use crate::inherit::{self, Env, InheritError, Inherited, Supervised};
+use crate::inherit::{self, Env, Handover, InheritError, Inherited, Supervised};
 use crate::listener::Listener;
 use crate::message::{PROTOCOL_VERSION, Report};
-use crate::scoreboard::{Load, Scoreboard, ScoreboardError, WorkerState};
+use crate::scoreboard::{
+    Load, PodPhase, RequestUnderway, Scoreboard, ScoreboardError, WorkerState,
+};
 use crate::settings::Settings;
 use crate::signals::{self, Signals};
 
@@ -91,6 +95,7 @@ pub(crate) struct Inner {
     connections: Connections,
     pub(crate) access_log: Option<AccessLog>,
     listeners: Mutex<Vec<Listener>>,
+    begun_to_drain: AtomicBool,
     said_ready: AtomicBool,
     said_drained: AtomicBool,
 }
@@ -108,6 +113,22 @@ pub(crate) struct Start {
 pub struct WorkerBuilder {
     hooks: Box<dyn Hooks>,
     standalone_bind: Option<String>,
+    forked: Option<Forked>,
+}
+
+/// What a worker that was forked by a fork server is told, see [`WorkerBuilder::forked`].
+#[derive(Debug)]
+pub struct Forked {
+    /// What the fork server was handed; its numbers are the same in every child.
+    pub handover: Handover,
+    /// The worker's end of its control channel.
+    pub control: OwnedFd,
+    /// Its place among the workers.
+    pub slot: usize,
+    /// Its generation.
+    pub generation: u64,
+    /// After so many requests it asks to be recycled.
+    pub max_requests: Option<NonZeroU64>,
 }
 
 impl WorkerBuilder {
@@ -124,11 +145,36 @@ impl WorkerBuilder {
         self
     }
 
+    /// Makes the worker of this process, which a fork server has forked. What the environment says
+    /// of a single worker does not count then; its settings do.
+    ///
+    /// Call `init` in the child, before it starts threads: the one that hears the master is started
+    /// there, and no thread outlives a fork.
+    pub fn forked(mut self, forked: Forked) -> Self {
+        self.forked = Some(forked);
+        self
+    }
+
     /// Makes the worker, as [`Worker::init`] does.
     ///
     /// # Errors
     /// See [`InitError`].
     pub fn init(self) -> Result<Worker, InitError> {
+        if let Some(forked) = self.forked {
+            let mut settings = Settings::from_env(&Env::of_process())?;
+            settings.max_requests = forked.max_requests;
+            let Handover {
+                listeners,
+                scoreboard,
+            } = forked.handover;
+            let start = Start::supervised(Supervised {
+                slot: forked.slot,
+                generation: forked.generation,
+                control: forked.control,
+                scoreboard,
+            })?;
+            return start_worker(self.hooks, settings, listeners, start);
+        }
         inherit::claim()?;
         let env = Env::of_process();
         let settings = Settings::from_env(&env)?;
@@ -222,6 +268,7 @@ impl Worker {
         WorkerBuilder {
             hooks: Box::new(NoHooks),
             standalone_bind: None,
+            forked: None,
         }
     }
 
@@ -278,6 +325,12 @@ impl Worker {
         self.inner.health.clone()
     }
 
+    /// The phase of the pod, as the master says; `Boot` or later without one.
+    #[must_use]
+    pub fn pod_phase(&self) -> PodPhase {
+        self.inner.link.board.phase()
+    }
+
     /// How far this worker's way out has come.
     #[must_use]
     pub fn drain(&self) -> Drain {
@@ -331,6 +384,27 @@ impl Worker {
         self.inner.link.report(&Report::Watchdog);
     }
 
+    /// This worker leaves by itself, whatever the pod does: it reports so, and drains. The master
+    /// starts another one in its place. Doing it again, or when it drains anyway, does nothing.
+    pub fn leave(&self) {
+        if !self.inner.has_begun_to_drain() {
+            self.inner.link.report(&Report::Stopping);
+            self.inner.begin_to_drain();
+        }
+    }
+
+    /// Reports that a call of the app hangs, so that the master ends this worker, by SIGABRT first,
+    /// and replaces it.
+    pub fn hung(&self) {
+        self.inner.link.report(&Report::Hung);
+    }
+
+    /// The requests that are in flight, as far as the scoreboard has room for their names.
+    #[must_use]
+    pub fn underway(&self) -> Vec<RequestUnderway> {
+        self.inner.link.row.oldest()
+    }
+
     /// Reports that this worker cannot work and that a replacement could not either. The process
     /// should end next.
     pub fn fatal(&self, reason: &str) {
@@ -362,6 +436,29 @@ impl Worker {
         let (served, aborted) = (in_flight.served(), in_flight.aborted());
         link.report(&Report::Drained { served, aborted });
         hooks.worker_exit(info);
+    }
+}
+
+impl Inner {
+    pub(crate) fn has_begun_to_drain(&self) -> bool {
+        self.begun_to_drain.load(Ordering::Acquire)
+    }
+
+    /// Told by the master or on its own; once.
+    pub(crate) fn begin_to_drain(&self) {
+        if self.begun_to_drain.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.hook("on_drain", |it| it.hooks.on_drain(&it.info));
+        self.link.row.raise_state(WorkerState::Draining);
+        self.drain.advance(Stage::Draining);
+    }
+
+    /// Runs a hook so that its panic does not end the thread which hears the master.
+    pub(crate) fn hook(&self, name: &'static str, hook: impl FnOnce(&Inner)) {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| hook(self))).is_err() {
+            tracing::error!(hook = name, "a hook panicked");
+        }
     }
 }
 
@@ -404,6 +501,7 @@ pub(crate) fn start_worker(
         link,
         access_log,
         listeners: Mutex::new(listeners),
+        begun_to_drain: AtomicBool::new(false),
         said_ready: AtomicBool::new(false),
         said_drained: AtomicBool::new(false),
     });

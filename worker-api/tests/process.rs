@@ -1,9 +1,14 @@
 //! Workers as real processes, under a master that this test plays.
 #![cfg(test)]
+#![expect(
+    unsafe_code,
+    reason = "plays a process that was handed a descriptor by its number"
+)]
 
 use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::num::NonZeroU64;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command as Process, ExitStatus, Stdio};
 use std::thread;
@@ -13,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use worker_api::message::{Command, Report};
-use worker_api::{Listener, PodPhase, Row, Scoreboard, Stage, Worker};
+use worker_api::{Forked, Handover, Listener, PodPhase, Row, Scoreboard, Stage, Worker};
 
 /// Nothing here takes a second; whoever waits so long has found a bug.
 const LONG: Duration = Duration::from_secs(60);
@@ -35,7 +40,10 @@ fn worker_process() {
         mask.add(nix::sys::signal::SIGTERM);
         mask.thread_block().unwrap();
     }
-    let worker = Worker::init().unwrap();
+    let worker = match role.as_str() {
+        "forked" => forked(),
+        _ => Worker::init().unwrap(),
+    };
     let listeners = worker.take_listeners();
     let names: Vec<_> = listeners.iter().map(Listener::name).collect();
     worker.status(&format!(
@@ -63,6 +71,12 @@ fn worker_process() {
             );
             assert_eq!(names, ["standalone"]);
             return;
+        }
+        "leaves" => {
+            worker.ready();
+            worker.leave();
+            worker.leave();
+            assert_eq!(worker.drain().stage(), Stage::Draining);
         }
         "tell stages" => {
             println!("\nserving");
@@ -178,6 +192,45 @@ fn without_a_master_an_interrupt_drains_and_a_second_one_forces() {
     kill(&child, Signal::INT);
     told(&mut lines, "Forced false");
     assert!(wait(&mut child).success());
+}
+
+#[test]
+fn a_forked_worker_has_what_its_fork_server_was_given_and_what_it_was_told() {
+    // What is said of a single worker is not for the workers of a fork server.
+    let mut master = Master::starts("forked", &[("GRACEFORK_WORKER", "0")]);
+    assert_eq!(master.hear(), Report::Hello { version: 1 });
+    assert_eq!(master.hear(), Report::Status(r#"["web"] 1 7"#.into()));
+    assert_eq!(master.hear(), Report::Ready);
+    assert_eq!(master.row.snapshot().pid, master.child.id());
+    master.tell(&Command::Drain);
+    assert!(master.wait().success());
+}
+
+#[test]
+fn a_worker_that_leaves_says_so_and_drains() {
+    let mut master = Master::ready("leaves", &[]);
+    assert_eq!(master.hear(), Report::Stopping);
+    let (served, aborted) = (0, 0);
+    assert_eq!(master.hear(), Report::Drained { served, aborted });
+    assert!(master.wait().success());
+}
+
+/// What a child of a fork server does, here in the very process that the master has started.
+fn forked() -> Worker {
+    let handover = Handover::take().unwrap();
+    assert!(Handover::take().is_err(), "a process takes it once");
+    // SAFETY: the master has put the channel there, and nobody has taken it over.
+    let control = unsafe { OwnedFd::from_raw_fd(4) };
+    let forked = Forked {
+        handover,
+        control,
+        slot: 1,
+        generation: 7,
+        max_requests: NonZeroU64::new(9),
+    };
+    let worker = Worker::builder().forked(forked).init().unwrap();
+    assert_eq!(worker.settings().max_requests, NonZeroU64::new(9));
+    worker
 }
 
 /// The master's side of one worker.

@@ -10,10 +10,12 @@ use crate::config::settings::{self, Setting, Support};
 #[derive(Debug)]
 pub(super) struct SettingFlags {
     pub(super) flags: Vec<Flag>,
+    /// Flags of gunicorn that change nothing.
+    pub(super) idle: Vec<&'static str>,
 }
 
 /// gunicorn's flags that set nothing here, with what to do instead.
-const GUNICORN: &[(&[&str], &str)] = &[
+const REFUSED: &[(&[&str], &str)] = &[
     (
         &["--daemon", "-D"],
         "gracefork stays in the foreground, as containers expect",
@@ -24,10 +26,6 @@ const GUNICORN: &[(&[&str], &str)] = &[
     ),
     (&["--check-config"], "use `gracefork check`"),
     (&["--print-config"], "use `gracefork config`"),
-    (
-        &["--worker-tmp-dir"],
-        "workers need no files to show life; leave it out",
-    ),
     (
         &[
             "--access-logformat-json",
@@ -47,94 +45,103 @@ const GUNICORN: &[(&[&str], &str)] = &[
         LOGGING,
     ),
     (
-        &["--capture-output", "--enable-stdio-inheritance", "-R"],
-        "workers inherit standard output; leave it out",
-    ),
-    (
         &["--statsd-host", "--statsd-prefix", "--dogstatsd-tags"],
         "scrape /metrics of `health.listen`",
     ),
+    (&["--certfile", "--keyfile", "--ca-certs", "--ciphers"], TLS),
+    (&["--cert-reqs", "--ssl-version"], TLS),
+    (&["--reload-extra-file", "--spew"], "reload with SIGHUP"),
     (
-        &[
-            "--certfile",
-            "--keyfile",
-            "--ca-certs",
-            "--ciphers",
-            "--cert-reqs",
-            "--ssl-version",
-        ],
-        TLS,
+        &["--initgroups"],
+        "start as the user that the workers run as",
     ),
     (
-        &["--do-handshake-on-connect", "--suppress-ragged-eofs"],
-        TLS,
+        &["--pythonpath"],
+        "set PYTHONPATH in the environment, or `env.PYTHONPATH`",
     ),
     (
-        &["--reload-engine", "--reload-extra-file", "--spew"],
-        "reload with SIGHUP",
+        &["--paste", "--paster", "--paste-global"],
+        "name the app as module:attribute",
     ),
     (
-        &[
-            "--name",
-            "-n",
-            "--initgroups",
-            "--reuse-port",
-            "--no-sendfile",
-        ],
-        LEAVE_OUT,
-    ),
-    (
-        &[
-            "--pythonpath",
-            "--paste",
-            "--paster",
-            "--paste-global",
-            "--root-path",
-        ],
-        PYTHON,
+        &["--root-path"],
+        "set SCRIPT_NAME in the environment, or the framework's own root path",
     ),
     (
         &[
             "--asgi-disconnect-grace-period",
             "--websocket-max-message-size",
         ],
-        PYTHON,
-    ),
-    (
-        &[
-            "--http-parser",
-            "--http-protocols",
-            "--protocol",
-            "--header-map",
-        ],
         LEAVE_OUT,
     ),
     (
-        &[
-            "--forwarder-headers",
-            "--strip-header-spaces",
-            "--casefold-http-method",
-        ],
-        LEAVE_OUT,
+        &["--http-protocols", "--protocol", "--uwsgi-allow-from"],
+        "workers speak HTTP/1.1; leave it out",
     ),
+    (
+        &[
+            "--http2-cleartext",
+            "--http2-max-concurrent-streams",
+            "--http2-initial-window-size",
+            "--http2-max-frame-size",
+            "--http2-max-header-list-size",
+        ],
+        "workers speak HTTP/1.1; leave it out",
+    ),
+    (&["--header-map", "--forwarder-headers"], LEAVE_OUT),
+    (&["--strip-header-spaces", "--casefold-http-method"], STRICT),
     (
         &[
             "--permit-obsolete-folding",
             "--permit-unconventional-http-method",
+            "--permit-unconventional-http-version",
         ],
-        LEAVE_OUT,
+        STRICT,
     ),
     (
-        &["--permit-unconventional-http-version", "--proxy-allow-from"],
-        LEAVE_OUT,
+        &["--proxy-allow-from"],
+        "PROXY headers are believed from `http.forwarded_allow_ips`",
     ),
-    (&["--control-socket-mode", "--no-control-socket"], LEAVE_OUT),
+    (
+        &[
+            "--dirty-app",
+            "--dirty-workers",
+            "--dirty-timeout",
+            "--dirty-threads",
+            "--dirty-graceful-timeout",
+        ],
+        "run such work in a program of its own",
+    ),
 ];
 const LOGGING: &str = "the log goes to standard error; see `log` in docs/settings.md";
 const TLS: &str = "let a proxy end TLS";
-const PYTHON: &str =
-    "run the app's own server as a program: gracefork uvicorn -- --fd {fd} main:app";
+const STRICT: &str = "requests are read strictly; leave it out";
 const LEAVE_OUT: &str = "leave it out";
+
+/// gunicorn's flags whose absence nobody would notice: of a Python app they are
+/// named in a warning, so that a container's command may stay as it is.
+const IDLE_WITH_VALUE: &[&[&str]] = &[
+    // Workers need no files to show life.
+    &["--worker-tmp-dir"],
+    &["--name", "-n"],
+    &["--reload-engine"],
+    &["--http-parser"],
+    &["--control-socket-mode"],
+];
+const IDLE_SWITCHES: &[&[&str]] = &[
+    // Workers inherit standard output.
+    &["--capture-output"],
+    &["--enable-stdio-inheritance", "-R"],
+    // One listener is shared, and its waiters take turns.
+    &["--reuse-port"],
+    &["--no-sendfile"],
+    &["--no-control-socket"],
+    &["--disable-redirect-access-to-syslog"],
+    &["--enable-backlog-metric"],
+    // Of TLS, which is refused where it is asked for.
+    &["--do-handshake-on-connect"],
+    &["--suppress-ragged-eofs"],
+];
 
 impl Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
@@ -143,9 +150,16 @@ impl Args for SettingFlags {
             Support::Now(_) => command.arg(argument(setting)),
             Support::Later => command.arg(refused(setting.flags)),
         });
-        GUNICORN
+        let refused = REFUSED.iter().flat_map(|(flags, _)| one_by_one(flags));
+        let options = IDLE_WITH_VALUE
             .iter()
-            .flat_map(|(flags, _)| one_by_one(flags))
+            .map(|flags| idle(flags, ArgAction::Append));
+        let switches = IDLE_SWITCHES
+            .iter()
+            .map(|flags| idle(flags, ArgAction::SetTrue));
+        refused
+            .chain(options)
+            .chain(switches)
             .fold(command, Command::arg)
     }
 
@@ -181,7 +195,10 @@ impl FromArgMatches for SettingFlags {
                 }
             }));
         }
-        Ok(Self { flags })
+        Ok(Self {
+            flags,
+            idle: given_idle(matches),
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -260,6 +277,22 @@ fn one_by_one(flags: &'static [&'static str]) -> impl Iterator<Item = Arg> {
     })
 }
 
+/// A flag that is taken and changes nothing.
+fn idle(flags: &'static [&'static str], action: ArgAction) -> Arg {
+    let name = flags.first().copied().unwrap_or_default();
+    named(Arg::new(name), flags).hide(true).action(action)
+}
+
+fn given_idle(matches: &ArgMatches) -> Vec<&'static str> {
+    let names = IDLE_WITH_VALUE.iter().chain(IDLE_SWITCHES);
+    let names = names.filter_map(|flags| flags.first().copied());
+    let given = |name: &&str| {
+        use clap::parser::ValueSource;
+        matches.value_source(name) == Some(ValueSource::CommandLine)
+    };
+    names.filter(given).collect()
+}
+
 fn refuse(matches: &ArgMatches) -> Result<(), clap::Error> {
     let given = |name: &str| matches!(matches.try_contains_id(name), Ok(true));
     let refusal = |text: String| Err(clap::Error::raw(ErrorKind::UnknownArgument, text));
@@ -268,7 +301,7 @@ fn refuse(matches: &ArgMatches) -> Result<(), clap::Error> {
             return refusal(format!("`{name}` is not supported yet: leave it out\n"));
         }
     }
-    for (flags, instead) in GUNICORN {
+    for (flags, instead) in REFUSED {
         if let Some(name) = flags.iter().find(|name| given(name)) {
             return refusal(format!("`{name}` is not supported yet: {instead}\n"));
         }

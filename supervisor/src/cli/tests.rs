@@ -43,6 +43,17 @@ fn an_app_with_its_arguments_and_flags() {
 }
 
 #[test]
+fn a_file_to_migrate_takes_the_place_of_the_config_file() {
+    let Command::Migrate(sources) = line("gracefork -w 4 migrate gunicorn_config.py").unwrap()
+    else {
+        panic!("something else");
+    };
+    assert_eq!(sources.file, Some("gunicorn_config.py".into()));
+    assert!(sources.app_optional);
+    assert!(refusal("gracefork migrate").contains("FILE"));
+}
+
+#[test]
 fn a_bare_number_is_seconds_where_a_duration_is_wanted() {
     let sources = run("gracefork --timeout 30 --graceful-timeout 1m --keep-alive 5 -w 3 app");
     let expected = [
@@ -104,33 +115,54 @@ fn an_app_named_like_a_command_is_given_by_its_path() {
 }
 
 #[test]
-fn flags_of_parts_that_are_not_built_are_refused_by_name() {
-    let text = refusal("gracefork -k uvicorn.workers.UvicornWorker main:app");
+fn flags_that_are_not_obeyed_are_refused_by_name() {
+    let text = refusal("gracefork --reload main:app");
     assert_eq!(
         text,
-        "error: `--worker-class` is not supported yet: leave it out\n"
+        "error: `--reload` is not supported yet: leave it out\n"
     );
-    for flag in ["--preload", "--reload", "-u www", "-g www"] {
-        assert!(
-            refusal(&format!("gracefork {flag} app")).contains("not supported yet"),
-            "{flag}"
-        );
-    }
     for flag in [
+        "-u www",
+        "-g www",
         "-D",
         "--pid x",
         "-p x",
         "--certfile x",
-        "-R",
-        "-n name",
         "--statsd-host a:1",
+        "--paster x",
     ] {
         assert!(
             refusal(&format!("gracefork {flag} app")).contains("not supported yet"),
             "{flag}"
         );
     }
-    assert!(refusal("gracefork check --preload app").contains("`--preload` is not supported"));
+    assert!(refusal("gracefork check --spew app").contains("`--spew` is not supported"));
+}
+
+#[test]
+fn flags_of_gunicorn_that_change_nothing_are_taken_with_their_values() {
+    let sources =
+        run("gracefork -R --name site --worker-tmp-dir=/dev/shm --preload -k gthread main:app");
+    assert_eq!(sources.app.as_deref(), Some("main:app"));
+    assert_eq!(
+        sources.idle_flags,
+        ["--worker-tmp-dir", "--name", "--enable-stdio-inheritance"]
+    );
+    assert_eq!(
+        flags(&sources),
+        [("workers.preload", "true"), ("python.interface", "gthread")]
+    );
+}
+
+#[test]
+fn a_command_line_in_a_variable_is_split_as_a_shell_would() {
+    let args =
+        parse_gunicorn_args("-c 'my config.py' --access-logformat \"%(h)s x\" main:app").unwrap();
+    assert_eq!(args.file, Some("my config.py".into()));
+    assert_eq!(args.flags[0].value, "%(h)s x");
+    assert_eq!(args.app.as_deref(), Some("main:app"));
+    assert!(parse_gunicorn_args("check").is_err());
+    assert!(parse_gunicorn_args("--help").is_err());
 }
 
 #[test]
@@ -173,7 +205,8 @@ fn help_and_version_are_no_mistakes() {
     ] {
         assert!(help.text.contains(shown), "{shown}\n{}", help.text);
     }
-    assert!(!help.text.contains("--preload"));
+    assert!(help.text.contains("--preload"));
+    assert!(!help.text.contains("--worker-tmp-dir"));
 }
 
 #[test]

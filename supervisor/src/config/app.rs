@@ -22,14 +22,6 @@ pub(crate) fn is_python(app: &str) -> bool {
     module.split('.').all(identifier) && attribute.split('.').all(identifier)
 }
 
-/// The refusal of a Python app, with the way out.
-pub(crate) fn python_problem(app: &str) -> Problem {
-    let problem = Problem::new(format!("`{app}`: hosting Python apps is not supported yet"));
-    problem.help(format!(
-        "run its server as a program that takes the socket: gracefork uvicorn -- --fd {{fd}} {app}"
-    ))
-}
-
 /// Finds the program of the app: in `chdir` if its name has a slash, else in
 /// `PATH` (that of the app's own `env` first, then `path`).
 ///

@@ -1,10 +1,10 @@
 //! What concerns several settings, or the machine: from a draft to a config.
 
-use super::app;
 use super::environment;
 use super::load::{Layers, Loaded, Sources};
 use super::origin::{Origin, Place};
 use super::problem::{Problem, Problems};
+use super::python;
 use super::shutdown;
 use super::units::format_duration;
 use super::{BindAddress, WorkerCount};
@@ -13,7 +13,7 @@ use super::{BindAddress, WorkerCount};
 pub(crate) fn finish(mut layers: Layers, sources: &Sources) -> Result<Loaded, Problems> {
     // With a value missing, sums would only tell the same mistake once more.
     let complete = layers.problems.is_empty();
-    app(&mut layers, sources.app_optional || !complete);
+    app(&mut layers, sources, sources.app_optional || !complete);
     chdir(&mut layers);
     if complete {
         listeners(&mut layers);
@@ -58,25 +58,35 @@ impl Layers {
     }
 }
 
-fn app(layers: &mut Layers, optional: bool) {
-    let program = &layers.draft.app.0;
-    if app::is_python(program) {
-        let problem = app::python_problem(program);
-        let place = layers.first_given(&["app"]);
-        // On the command line there is no searching for it.
-        let hidden = place.filter(|place| !matches!(place.origin, Origin::Flag(_)));
-        layers.problems.push(match hidden {
-            Some(place) => problem.at(place, "expected a program"),
-            None => problem,
-        });
-    } else if program.is_empty() && !optional {
+fn app(layers: &mut Layers, sources: &Sources, optional: bool) {
+    let in_variable = sources.gunicorn.iter().flatten();
+    let idle = in_variable
+        .flat_map(|args| &args.idle_flags)
+        .chain(&sources.idle_flags);
+    let idle: Vec<&str> = idle.copied().collect();
+    if layers.hosts_python() {
+        python::settle(layers, optional);
+        if !idle.is_empty() {
+            let flags = idle.join(", ");
+            layers
+                .warnings
+                .push(format!("without effect here, and not needed: {flags}"));
+        }
+        return;
+    }
+    python::refuse(layers);
+    if let Some(flag) = sources.idle_flags.first() {
+        let problem = Problem::new(format!("`{flag}` is gunicorn's, and nothing to a program"));
+        layers.problems.push(problem.help("leave it out"));
+    }
+    if layers.draft.app.0.is_empty() && !optional {
         let problem = Problem::new("no app given");
-        let help = r#"name the program to run: `gracefork ./server`, or `app = "./server"` in the config file"#;
+        let help = r#"name what to run: `gracefork ./server` or `gracefork main:app`, or `app = "./server"` in the config file"#;
         layers.problems.push(problem.help(help));
     }
 }
 
-fn chdir(layers: &mut Layers) {
+pub(crate) fn chdir(layers: &mut Layers) {
     let chdir = &mut layers.draft.config.app.chdir;
     if let Ok(absolute) = std::path::absolute(&chdir) {
         *chdir = absolute;

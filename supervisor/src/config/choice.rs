@@ -22,6 +22,11 @@ pub(crate) trait Choice: Copy + PartialEq + Sized + 'static {
         None
     }
 
+    /// The way out for a word that is known and has no place here.
+    fn way_out(_: &str) -> Option<String> {
+        None
+    }
+
     /// The word for this value.
     fn word(self) -> &'static str {
         let found = Self::WORDS.iter().find(|(_, value)| *value == self);
@@ -64,6 +69,14 @@ pub enum LogLevel {
     Debug,
     /// Every event.
     Trace,
+}
+
+impl LogLevel {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.word()
+    }
 }
 
 impl Choice for LogLevel {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use worker_api::AllowedIps;
 
 use super::field::{Automatic, Given, Program};
+use super::python::{Interface, Lifespan, Loop};
 use super::{
     AccessFormat, AccessLog, App, Config, Health, Http, Level, Listen, Log, LogFile, LogFormat,
-    LogLevel, Reload, Restart, Shutdown, StopSignal, WorkerCount, Workers,
+    LogLevel, Reload, Restart, Security, Shutdown, StopSignal, WorkerCount, Workers,
 };
 
 /// A [`Config`] whose values were read one by one and not held against each
@@ -26,6 +27,18 @@ pub(crate) struct Draft {
     pub(crate) drain_timeout: Automatic,
     /// Becomes `shutdown.probe`.
     pub(crate) probe: ProbeDraft,
+    /// Becomes `python`, for a Python app.
+    pub(crate) python: PythonDraft,
+}
+
+/// The keys of `python`, whatever the app turns out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PythonDraft {
+    pub(crate) executable: PathBuf,
+    pub(crate) interface: Interface,
+    pub(crate) event_loop: Loop,
+    pub(crate) lifespan: Lifespan,
+    pub(crate) config: Given<PathBuf>,
 }
 
 /// The keys of `shutdown.probe` that were given.
@@ -45,6 +58,13 @@ impl Draft {
             lameduck: Automatic::default(),
             drain_timeout: Automatic::default(),
             probe: ProbeDraft::default(),
+            python: PythonDraft {
+                executable: PathBuf::new(),
+                interface: Interface::Auto,
+                event_loop: Loop::Auto,
+                lifespan: Lifespan::Auto,
+                config: Given::default(),
+            },
         }
     }
 }
@@ -85,6 +105,8 @@ fn blank_config() -> Config {
             access: AccessLog::Off,
             access_format: AccessFormat(String::new()),
         },
+        python: None,
+        security: Security { umask: None },
     }
 }
 
@@ -118,6 +140,7 @@ fn blank_workers() -> Workers {
         max_requests_jitter: 0,
         max_lifetime: None,
         max_rss: None,
+        preload: false,
         restart: Restart {
             backoff: Duration::ZERO,
             backoff_max: Duration::ZERO,

@@ -11,15 +11,20 @@ use super::visible::visible;
 
 /// What the master tells its workers, after the prefix. Not settings, so a gracefork that runs
 /// below another one does not take them for typing errors.
-pub(crate) const FOR_WORKERS: [&str; 20] = [
+pub(crate) const FOR_WORKERS: [&str; 25] = [
     "WORKER",
     "GENERATION",
     "CONTROL_FD",
+    "HOST_FD",
+    "HOST_FIRST",
+    "PRELOAD",
+    "WORKER_COUNT",
     "SCOREBOARD_FD",
     "KEEP_ALIVE_USEC",
     "HEADER_TIMEOUT_USEC",
     "BODY_TIMEOUT_USEC",
     "DRAIN_TIMEOUT_USEC",
+    "HANG_TIMEOUT_USEC",
     "MAX_REQUESTS",
     "MAX_CONNECTIONS",
     "THREADS",
@@ -45,20 +50,33 @@ pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(utf8).collect()
 }
 
-/// Lays the variables over what was read before. An empty variable counts as
-/// not set, as templates of containers often leave them.
-pub(crate) fn read(env: &BTreeMap<String, String>, layers: &mut Layers) {
-    let given = |name: &str| env.get(name).filter(|value| !value.is_empty());
+/// The variables that other servers read as well. To gunicorn they are only
+/// defaults: what its own config file gives stays.
+pub(crate) fn read_common(env: &BTreeMap<String, String>, layers: &mut Layers) {
     for setting in settings::all() {
-        // The variable with the full name is over the one that others read as well.
-        let common = setting.variable.map(str::to_owned);
-        for name in common.into_iter().chain([setting.env_name()]) {
-            if let Some(value) = given(&name) {
-                layers.word(setting.path, value, Text::Env(&name, value));
-            }
+        let origin = layers.origins.get(setting.path).map(|place| &place.origin);
+        if matches!(origin, Some(Origin::Script(_))) {
+            continue;
+        }
+        if let Some(name) = setting.variable {
+            word(setting, name, env, layers);
         }
     }
+}
+
+/// Lays the variables over what was read before.
+pub(crate) fn read(env: &BTreeMap<String, String>, layers: &mut Layers) {
+    for setting in settings::all() {
+        word(setting, &setting.env_name(), env, layers);
+    }
     warn_of_unknown(env, layers);
+}
+
+/// An empty variable counts as not set, as templates of containers often leave them.
+fn word(setting: &Setting, name: &str, env: &BTreeMap<String, String>, layers: &mut Layers) {
+    if let Some(value) = env.get(name).filter(|value| !value.is_empty()) {
+        layers.word(setting.path, value, Text::Env(name, value));
+    }
 }
 
 /// Lets `PORT` choose the port when no other layer says where to listen.

@@ -116,13 +116,11 @@ impl<T: Choice> Field for T {
             *self = value;
             return Ok(());
         }
-        let near = super::suggest::nearest(
-            item.text().unwrap_or(""),
-            T::WORDS.iter().map(|(word, _)| *word),
-        );
-        let help = near.map(|word| format!("did you mean {word:?}?"));
+        let written = item.text().unwrap_or("");
+        let near = super::suggest::nearest(written, T::WORDS.iter().map(|(word, _)| *word));
+        let meant = near.map(|word| format!("did you mean {word:?}?"));
         Err(Fault {
-            help,
+            help: T::way_out(written).or(meant),
             ..Fault::default()
         })
     }

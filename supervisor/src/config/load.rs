@@ -7,9 +7,10 @@ use super::Config;
 use super::checks;
 use super::draft::Draft;
 use super::environment;
-use super::file::ConfigFile;
+use super::file::{self, ConfigFile};
 use super::origin::{Origin, Place, Text};
 use super::problem::{Problem, Problems};
+use super::python::Evaluated;
 use super::raw::{Item, Raw};
 use super::settings::{self, Setting, Support};
 
@@ -28,6 +29,30 @@ pub struct Sources {
     pub args: Vec<String>,
     /// Settings may be valid without a program, as `gracefork check` allows.
     pub app_optional: bool,
+    /// Flags of gunicorn that change nothing here.
+    pub idle_flags: Vec<&'static str>,
+    /// `GUNICORN_CMD_ARGS`, or what is wrong with it; for Python apps alone.
+    pub gunicorn: Option<Result<GunicornArgs, String>>,
+    /// What the config program answered, where there is one.
+    pub evaluated: Option<Evaluated>,
+}
+
+/// A command line that stands in a variable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GunicornArgs {
+    /// The config file; that of the command line itself is over it.
+    pub file: Option<PathBuf>,
+    /// Flags in the order given.
+    pub flags: Vec<Flag>,
+    /// `APP`.
+    pub app: Option<String>,
+    /// Flags of gunicorn that change nothing here.
+    pub idle_flags: Vec<&'static str>,
+}
+
+impl GunicornArgs {
+    /// The variable's name.
+    pub const VARIABLE: &'static str = "GUNICORN_CMD_ARGS";
 }
 
 /// A setting given on the command line.
@@ -69,12 +94,58 @@ impl Loaded {
 /// Everything that is wrong, not only the first: unreadable file, syntax,
 /// unknown and unsupported keys, values that do not fit, alone or together.
 pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    checks::finish(lay(sources), sources)
+}
+
+/// Lays all sources over each other. The variable that stands for gunicorn's
+/// command line is read for Python apps alone, which the rest must tell first.
+pub(crate) fn lay(sources: &Sources) -> Layers {
+    let layers = lay_with(sources, None);
+    let mut layers = match &sources.gunicorn {
+        Some(Ok(args)) if layers.hosts_python() => lay_with(sources, Some(args)),
+        Some(Err(reason)) if layers.hosts_python() => {
+            let mut layers = layers;
+            let headline = format!("invalid `{}`", GunicornArgs::VARIABLE);
+            layers
+                .problems
+                .push(Problem::new(format!("{headline}: {reason}")));
+            layers
+        }
+        _ => layers,
+    };
+    if sources.file.is_none() {
+        layers.find_usual_file();
+    }
+    let config = &mut layers.draft.python.config.0;
+    if let Some(absolute) = config
+        .as_ref()
+        .and_then(|path| std::path::absolute(path).ok())
+    {
+        *config = Some(absolute);
+    }
+    layers
+}
+
+fn lay_with(sources: &Sources, gunicorn: Option<&GunicornArgs>) -> Layers {
     let mut layers = Layers::with_defaults();
-    if let Some(path) = &sources.file {
-        layers.file(path);
+    if let Some(evaluated) = &sources.evaluated {
+        layers.evaluated(evaluated);
+    }
+    let variable = GunicornArgs::VARIABLE;
+    match (&sources.file, gunicorn.and_then(|args| args.file.as_ref())) {
+        (Some(path), _) => layers.file(path, Text::Flag("--config", &path.to_string_lossy())),
+        (None, Some(path)) => layers.file(path, Text::Env(variable, &path.to_string_lossy())),
+        (None, None) => {}
+    }
+    environment::read_common(&sources.env, &mut layers);
+    if let Some(args) = gunicorn {
+        layers.flags(&args.flags, Some(variable));
+        if let Some(app) = &args.app {
+            layers.word("app", app, Text::Env(variable, app));
+        }
     }
     environment::read(&sources.env, &mut layers);
-    layers.flags(&sources.flags);
+    layers.flags(&sources.flags, None);
     if let Some(app) = &sources.app {
         layers.word("app", app, Text::Flag("APP", app));
     }
@@ -91,7 +162,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
             .insert("args", Text::Flag("--", &line).place(&(0..line.len())));
     }
     environment::read_port(&sources.env, &mut layers);
-    checks::finish(layers, sources)
+    layers
 }
 
 /// A value for a setting.
@@ -127,7 +198,11 @@ impl Layers {
         layers
     }
 
-    fn file(&mut self, path: &Path) {
+    /// A config file: one in TOML is read, a program is only named.
+    fn file(&mut self, path: &Path, named_by: Text<'_>) {
+        if let Some(script) = file::script(path) {
+            return self.word("python.config", script, named_by);
+        }
         let file = match ConfigFile::read(path) {
             Ok(file) => file,
             Err(problem) => return self.problems.push(problem),
@@ -137,15 +212,22 @@ impl Layers {
         }
     }
 
-    /// Several uses of a repeatable flag are one list; of other flags the last counts.
-    fn flags(&mut self, flags: &[Flag]) {
+    /// Several uses of a repeatable flag are one list; of other flags the last
+    /// counts. They may stand in a variable.
+    fn flags(&mut self, flags: &[Flag], variable: Option<&str>) {
         let mut lists: BTreeMap<&str, (&str, String, Vec<Item>)> = BTreeMap::new();
         for flag in flags {
             let Some(setting) = settings::find(flag.path) else {
                 continue;
             };
             if !setting.repeatable {
-                self.word(flag.path, &flag.value, Text::Flag(flag.name, &flag.value));
+                self.flag(
+                    setting,
+                    flag.name,
+                    &flag.value,
+                    Item::word(&flag.value),
+                    variable,
+                );
                 continue;
             }
             let (name, line, items) =
@@ -168,7 +250,28 @@ impl Layers {
                 span: 0..line.len(),
             };
             if let Some(setting) = settings::find(path) {
-                self.assign(setting, &item, Text::Flag(name, &line));
+                self.flag(setting, name, &line, item, variable);
+            }
+        }
+    }
+
+    fn flag(
+        &mut self,
+        setting: &'static Setting,
+        name: &str,
+        line: &str,
+        mut item: Item,
+        variable: Option<&str>,
+    ) {
+        match variable {
+            None => self.assign(setting, &item, Text::Flag(name, line)),
+            Some(variable) => {
+                item.shift(name.len() + 1);
+                self.assign(
+                    setting,
+                    &item,
+                    Text::Env(variable, &format!("{name} {line}")),
+                );
             }
         }
     }
@@ -180,7 +283,7 @@ impl Layers {
         }
     }
 
-    fn assign(&mut self, setting: &'static Setting, item: &Item, text: Text<'_>) {
+    pub(crate) fn assign(&mut self, setting: &'static Setting, item: &Item, text: Text<'_>) {
         let Support::Now(field) = setting.support else {
             let headline = format!("`{}` is not supported yet", setting.path);
             self.problems

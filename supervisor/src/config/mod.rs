@@ -17,6 +17,7 @@ mod load;
 mod origin;
 mod print;
 mod problem;
+mod python;
 mod raw;
 #[cfg(test)]
 mod reference;
@@ -41,9 +42,13 @@ pub use app::find_program;
 pub use bind::BindAddress;
 pub use choice::{Level, LogFormat, LogLevel, StopSignal};
 pub use environment::environment;
-pub use load::{Flag, Loaded, Sources, load};
+pub use load::{Flag, GunicornArgs, Loaded, Sources, load};
 pub use origin::Origin;
 pub use problem::{Problem, Problems};
+pub use python::{
+    Evaluated, Interface, Lifespan, Loop, Unevaluated, find_interpreter, unevaluated,
+};
+pub(crate) use visible::visible_lines;
 
 /// Every setting, valid by itself and together with the others.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,13 +69,17 @@ pub struct Config {
     pub http: Http,
     /// Where and how the master logs.
     pub log: Log,
+    /// How the app is hosted, if it is a Python app.
+    pub python: Option<Python>,
+    /// What workers may do.
+    pub security: Security,
 }
 
 /// The program that every worker executes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct App {
-    /// A path (relative to `chdir`), or a name to look up in `PATH`; empty only
-    /// where [`Sources::app_optional`] allowed it.
+    /// A path (relative to `chdir`), or a name to look up in `PATH`; of a Python
+    /// app `module:attribute`. Empty only where [`Sources::app_optional`] allowed it.
     pub program: String,
     /// Arguments, with `{fd}`, `{port}` and `{worker}` not replaced yet.
     pub args: Vec<String>,
@@ -118,6 +127,8 @@ pub struct Workers {
     pub max_lifetime: Option<Duration>,
     /// A worker is recycled above so many bytes resident; `None` = never.
     pub max_rss: Option<u64>,
+    /// A Python app is imported once, by the host that forks the workers.
+    pub preload: bool,
     /// What happens when workers die.
     pub restart: Restart,
 }
@@ -230,6 +241,28 @@ pub struct Log {
     pub access: AccessLog,
     /// How a logged request looks.
     pub access_format: AccessFormat,
+}
+
+/// How a Python app is hosted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Python {
+    /// The interpreter: a path (relative to `chdir`), or a name to look up.
+    pub executable: PathBuf,
+    /// What the app is called by.
+    pub interface: Interface,
+    /// The event loop of an ASGI app.
+    pub event_loop: Loop,
+    /// Whether an ASGI app is told of its start and end.
+    pub lifespan: Lifespan,
+    /// The gunicorn config file: absolute.
+    pub config: Option<PathBuf>,
+}
+
+/// What workers may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Security {
+    /// File mode bits that they never set; `None` leaves the master's.
+    pub umask: Option<u32>,
 }
 
 /// Where the log goes.

@@ -19,6 +19,8 @@ pub enum Origin {
         /// In characters, from 1.
         column: usize,
     },
+    /// A config file that is a program: which line gave it is not known.
+    Script(String),
     /// An environment variable of this name.
     Env(String),
     /// A command-line flag of this name, `APP`, or what follows `--`.
@@ -32,7 +34,7 @@ impl fmt::Display for Origin {
             Self::Derived(how) => write!(f, "default: {how}"),
             Self::File { name, line, .. } => write!(f, "{name}:{line}"),
             Self::Env(name) => write!(f, "env {name}"),
-            Self::Flag(name) => f.write_str(name),
+            Self::Script(name) | Self::Flag(name) => f.write_str(name),
         }
     }
 }
@@ -48,6 +50,17 @@ pub(crate) struct Place {
     pub(crate) marked: Range<usize>,
 }
 
+impl Place {
+    /// A place that has no line to show.
+    pub(crate) fn of(origin: Origin) -> Self {
+        Self {
+            origin,
+            line: String::new(),
+            marked: 0..0,
+        }
+    }
+}
+
 /// The text that values were found in: turns spans into places.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Text<'a> {
@@ -55,6 +68,8 @@ pub(crate) enum Text<'a> {
     Default,
     /// A config file's name and content.
     File(&'a str, &'a str),
+    /// The name of a config file that is a program.
+    Script(&'a str),
     /// A variable's name and value.
     Env(&'a str, &'a str),
     /// A flag's name and value.
@@ -65,11 +80,8 @@ impl Text<'_> {
     /// The place of these bytes; a span that does not fit is cut to what does.
     pub(crate) fn place(&self, span: &Range<usize>) -> Place {
         match self {
-            Self::Default => Place {
-                origin: Origin::Default,
-                line: String::new(),
-                marked: 0..0,
-            },
+            Self::Default => Place::of(Origin::Default),
+            Self::Script(name) => Place::of(Origin::Script((*name).to_owned())),
             Self::File(name, content) => in_file(name, content, span),
             Self::Env(name, value) => {
                 in_line(Origin::Env((*name).to_owned()), name, '=', value, span)

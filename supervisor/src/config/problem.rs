@@ -85,7 +85,7 @@ fn write_place(
             write!(f, "\n  --> command line")?;
             " ".to_owned()
         }
-        Origin::Default | Origin::Derived(_) => {
+        Origin::Default | Origin::Derived(_) | Origin::Script(_) => {
             write!(f, "\n  --> {}: {label}", place.origin)?;
             return Ok(1);
         }

@@ -65,6 +65,35 @@ impl Item {
         }
     }
 
+    /// The same value in a text with so many bytes more before it.
+    pub(crate) fn shift(&mut self, bytes: usize) {
+        self.span = self.span.start + bytes..self.span.end + bytes;
+        if let Raw::List(items) = &mut self.raw {
+            items.iter_mut().for_each(|item| item.shift(bytes));
+        }
+    }
+
+    /// The value that a config program gave.
+    pub(crate) fn from_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        let raw = match value {
+            Value::String(text) => Raw::Text(text.clone()),
+            Value::Number(number) => number.as_i128().map_or(Raw::Other, Raw::Whole),
+            Value::Bool(flag) => Raw::Bool(*flag),
+            Value::Array(items) => Raw::List(items.iter().map(Self::from_json).collect()),
+            Value::Object(table) => {
+                let entries = table.iter();
+                Raw::Table(
+                    entries
+                        .map(|(key, value)| (key.clone(), Self::from_json(value)))
+                        .collect(),
+                )
+            }
+            Value::Null => Raw::Other,
+        };
+        Self { raw, span: 0..0 }
+    }
+
     /// A list or table that is written in a variable or flag as in a file.
     pub(crate) fn embedded(&self) -> Option<Self> {
         let Raw::Word(word) = &self.raw else {

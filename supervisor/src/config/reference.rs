@@ -16,6 +16,13 @@ A setting comes from the first of these that gives it: a flag, its `GRACEFORK_*`
 file named by `-c`, the default. An empty variable counts as not set. `gracefork config` prints
 every effective value and where it came from; `gracefork check` says whether all of them fit.
 
+For a Python app (`main:app`) there is more below the variables: `GUNICORN_CMD_ARGS`, then the
+file, then the gunicorn config file (`-c gunicorn_config.py`, `python.config`, or `gunicorn.conf.py`
+in the working directory where no `-c` is given), which a process of its own runs. As with gunicorn,
+what that file gives is over `WEB_CONCURRENCY`. Where only `--graceful-timeout` is given, the grace
+period grows with it. gunicorn's flags that nothing here needs (`--worker-tmp-dir`, `--name`, ...)
+are named in a warning; those that would be missed are refused, with what to do instead.
+
 - **Durations** are whole numbers with units, longest first: `30s`, `1m30s`, `250ms`, `12h`. In the
   file they are strings. On the command line a bare number is seconds.
 - **Sizes** have a unit too: `512MiB`, or `512Mi` as in Kubernetes.
@@ -28,6 +35,7 @@ const TEMPLATE_HEAD: &str = "\
 # Made from the declarations of the settings; docs/settings.md says more.
 #
 # gracefork -c gracefork.toml ./server
+# gracefork -c gracefork.toml main:app
 ";
 
 fn reference() -> String {
@@ -161,8 +169,9 @@ fn the_template_is_valid_and_equals_the_defaults() {
 #[test]
 fn what_the_template_leaves_out_is_valid_too() {
     // A commented setting is `# key = value`; every other comment is prose.
-    let known =
-        |line: &str| settings::all().any(|s| line == format!("# {} = {}", s.key(), s.example));
+    // The example of the app is a program, which has no use for a gunicorn config file.
+    let fits = || settings::all().filter(|s| s.path != "python.config");
+    let known = |line: &str| fits().any(|s| line == format!("# {} = {}", s.key(), s.example));
     let whole: Vec<_> = template()
         .lines()
         .map(|line| {

@@ -5,6 +5,7 @@
 
 mod app;
 mod later;
+mod python;
 mod serving;
 mod shutdown;
 mod workers;
@@ -119,6 +120,8 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("health", "What probes ask, and where."),
     ("http", "What native workers do with connections."),
     ("log", "The master's own log, and the log of requests."),
+    ("python", "How Python apps are hosted; for no other."),
+    ("security", "What workers may do."),
 ];
 
 /// Every setting.
@@ -127,7 +130,10 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> + Clone {
         .iter()
         .chain(workers::SETTINGS)
         .chain(shutdown::SETTINGS);
-    supported.chain(serving::SETTINGS).chain(later::SETTINGS)
+    supported
+        .chain(serving::SETTINGS)
+        .chain(python::SETTINGS)
+        .chain(later::SETTINGS)
 }
 
 /// The setting of this path.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::load::Layers;
-use super::origin::{Origin, Text};
+use super::origin::{Origin, Place, Text};
 use super::units::format_duration;
 use super::{Probe, Shutdown};
 
@@ -25,6 +25,7 @@ pub(crate) fn settle(layers: &mut Layers, under_kubernetes: bool) {
     layers.draft.config.shutdown.probe = probe(layers);
     let lameduck = lameduck(layers, under_kubernetes);
     layers.draft.config.shutdown.lameduck = lameduck;
+    grow_for_gunicorn(layers);
     let shutdown = layers.draft.config.shutdown.clone();
     let drain_timeout = match layers.draft.drain_timeout.0 {
         Some(given) => {
@@ -43,6 +44,27 @@ pub(crate) fn settle(layers: &mut Layers, under_kubernetes: bool) {
             format_duration(lameduck),
         ));
     }
+}
+
+/// gunicorn knows no grace period: where a Python app gives only the time to
+/// drain, what must be granted for it follows.
+fn grow_for_gunicorn(layers: &mut Layers) {
+    let origin = layers.origins.get("shutdown.grace_period");
+    let unsaid =
+        origin.is_none_or(|place| matches!(place.origin, Origin::Default | Origin::Script(_)));
+    let shutdown = &mut layers.draft.config.shutdown;
+    let Some(drain_timeout) = layers.draft.drain_timeout.0 else {
+        return;
+    };
+    let sum = shutdown.lameduck + drain_timeout + shutdown.kill_margin;
+    if layers.draft.config.python.is_none() || !unsaid || sum <= shutdown.grace_period {
+        return;
+    }
+    shutdown.grace_period = sum;
+    let how = Origin::Derived("lameduck + drain_timeout + kill_margin".to_owned());
+    layers
+        .origins
+        .insert("shutdown.grace_period", Place::of(how));
 }
 
 fn probe(layers: &Layers) -> Option<Probe> {

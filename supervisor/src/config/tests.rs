@@ -3,10 +3,11 @@
 mod budget;
 mod file;
 mod layers;
+mod python;
 
 use std::collections::BTreeMap;
 
-use super::{Flag, Loaded, Sources, load};
+use super::{Evaluated, Flag, GunicornArgs, Loaded, Sources, load};
 
 /// Sources with an app, to which a test adds what it is about.
 #[derive(Default)]
@@ -15,6 +16,10 @@ struct Case {
     env: BTreeMap<String, String>,
     flags: Vec<Flag>,
     app: Option<String>,
+    idle_flags: Vec<&'static str>,
+    gunicorn: Option<Result<GunicornArgs, String>>,
+    /// What gunicorn_config.py answered.
+    answer: Option<String>,
 }
 
 impl Case {
@@ -49,6 +54,16 @@ impl Case {
         self
     }
 
+    fn answer(mut self, settings: &serde_json::Value) -> Self {
+        self.answer = Some(settings.to_string());
+        self
+    }
+
+    fn gunicorn_args(mut self, text: &str) -> Self {
+        self.gunicorn = Some(crate::cli::parse_gunicorn_args(text));
+        self
+    }
+
     fn load(&self) -> Result<Loaded, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gracefork.toml");
@@ -58,6 +73,12 @@ impl Case {
             env: self.env.clone(),
             flags: self.flags.clone(),
             app: self.app.clone(),
+            idle_flags: self.idle_flags.clone(),
+            gunicorn: self.gunicorn.clone(),
+            evaluated: self.answer.clone().map(|answer| Evaluated {
+                file: "gunicorn_config.py".into(),
+                answer,
+            }),
             ..Sources::default()
         };
         let shown = path.display().to_string();

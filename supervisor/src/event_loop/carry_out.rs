@@ -14,6 +14,7 @@ use crate::ops::Counts;
 use crate::sys::process::{self, End};
 
 use super::crew::{Board, Process, Source, last_patience};
+use super::host::Gone;
 use super::narrate::{Subject, in_words, narrate};
 use super::{EventLoop, view};
 
@@ -24,11 +25,10 @@ impl EventLoop {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
             Action::Spawn(order) => self.spawn(&order),
-            Action::Command { worker, command } => {
-                if let Some(process) = self.crew.get_mut(worker) {
-                    process.command(command);
-                }
-            }
+            Action::Command { worker, command } => match self.crew.get_mut(worker) {
+                Some(process) => process.command(command),
+                None => self.command_unborn(worker, &command),
+            },
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::SetPhase(phase) => {
                 self.board.set_phase(phase);
@@ -50,7 +50,13 @@ impl EventLoop {
                 self.inbox.push_back(Event::Traffic { served, refused });
             }
             Action::Tell(notice) => self.narrate(&notice),
-            Action::Exit(status) => self.exit = Some(status),
+            Action::Exit(status) => {
+                self.exit = Some(status);
+                self.dismiss_hosts();
+                if let Some(evaluation) = self.evaluation.take() {
+                    evaluation.stop();
+                }
+            }
         }
     }
 
@@ -64,6 +70,9 @@ impl EventLoop {
             return;
         };
         self.board.restore(self.fleet.phase(), self.pod_healthy);
+        if spec.is_hosted() {
+            return self.order_from_host(order);
+        }
         let board = Board {
             memory: &self.board,
             fd: self.board_fd.as_fd(),
@@ -81,7 +90,7 @@ impl EventLoop {
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
         let Some(process) = self.crew.get_mut(worker) else {
-            return;
+            return self.signal_unborn(worker, signal);
         };
         let sent = match signal {
             Signal::Stop => process.signal(process.stop_signal),
@@ -107,6 +116,9 @@ impl EventLoop {
         };
         let pid = process.pid;
         let ours = process.killed;
+        let hosted = process
+            .is_hosted
+            .then_some((process.slot, process.generation));
         if let Err(error) = crate::sys::signals::kill_group(pid) {
             warn!(
                 pid = Pid::as_raw(Some(pid)),
@@ -116,13 +128,7 @@ impl EventLoop {
         let Some(end) = process::reap(pid) else {
             return;
         };
-        let death = match end {
-            End::Exited(status) => Death::Exited(status),
-            End::Killed(signal, core) => {
-                let oom = signal == SIGKILL && !ours && self.oom.has_struck();
-                Death::Killed { signal, core, oom }
-            }
-        };
+        let death = self.death_of(end, ours);
         // Before the core hears of it: it may fill the row anew.
         if let Some(last) = self.crew.get_mut(id).and_then(Process::close_row) {
             let cut_off = last.aborted.saturating_add(u64::from(last.in_flight));
@@ -140,7 +146,22 @@ impl EventLoop {
                 warn!(pid, lines, "the worker dropped lines of the access log");
             }
         }
+        // Before the core hears of it, since it may be the last one; but after
+        // that where a host has to come first.
+        let gone = hosted.map(|(slot, generation)| Gone {
+            slot,
+            generation,
+            pid,
+            end,
+        });
+        let at_once = gone.iter().any(|gone| self.has_host_for(gone.generation));
+        gone.iter()
+            .filter(|_| at_once)
+            .for_each(|gone| self.report_exit(id, gone));
         self.tell(Event::Exited { worker: id, death });
+        gone.iter()
+            .filter(|_| !at_once)
+            .for_each(|gone| self.report_exit(id, gone));
         self.crew.remove(id, self.poll.registry());
         self.talkative.retain(|(worker, _)| *worker != id);
         self.forget_unused_specs();
@@ -151,6 +172,17 @@ impl EventLoop {
             if let Err(error) = listener.turn_away() {
                 let address = listener.describe();
                 warn!(%address, %error, "clients cannot be turned away: some may be reset");
+            }
+        }
+    }
+
+    /// How a child died; `ours`: we killed it.
+    pub(super) fn death_of(&mut self, end: End, ours: bool) -> Death {
+        match end {
+            End::Exited(status) => Death::Exited(status),
+            End::Killed(signal, core) => {
+                let oom = signal == SIGKILL && !ours && self.oom.has_struck();
+                Death::Killed { signal, core, oom }
             }
         }
     }
@@ -177,6 +209,14 @@ impl EventLoop {
         match notice {
             Notice::ReloadDone { .. } => self.adopt_surroundings(),
             Notice::RolledBack { .. } => self.upcoming = None,
+            Notice::PhaseChanged {
+                phase: PodPhase::Ready,
+                ..
+            } => self.tell_hosts_ready(),
+            Notice::TargetChanged { target } => {
+                let before = std::mem::replace(&mut self.last_target, *target);
+                self.tell_hosts_target(*target, before);
+            }
             _ => {}
         }
         // Nobody is started any more by what was overtaken; its listeners go with it.

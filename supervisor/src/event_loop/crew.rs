@@ -3,24 +3,28 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use nix::libc::SIGKILL;
+use nix::libc::{SIGKILL, SIGTERM};
 use rustix::process::Pid;
 use worker_api::message::Command;
 use worker_api::scoreboard::{RequestUnderway, Row, RowSnapshot, Scoreboard};
 
-use crate::fleet::{Order, SpawnFailure, WorkerId};
+use crate::fleet::{Generation, Order, SpawnFailure, WorkerId};
 use crate::sys::channel::Channel;
 use crate::sys::notify::{NotifySocket, RunDirectory};
-use crate::sys::spawn::{Child, FIRST_FD, Launch, SpawnError, Step, end, spawn};
+use crate::sys::spawn::{Child, Launch, SpawnError, Step, end, spawn};
 
 use super::spec::{Identity, Spec};
 
 /// The first token of the workers; each has three.
 pub(super) const FIRST_TOKEN: usize = 1 << 16;
+
+/// The first token that is no worker's.
+pub(super) const TOKENS_END: usize = 1 << (usize::BITS - 2);
 
 /// Which of a worker's descriptors a token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,9 @@ impl Source {
 
     pub(super) fn of(token: Token) -> Option<(WorkerId, Source)> {
         let number = token.0.checked_sub(FIRST_TOKEN)?;
+        if token.0 >= TOKENS_END {
+            return None;
+        }
         Some((
             WorkerId((number / Self::ALL.len()) as u64),
             Self::ALL[number % Self::ALL.len()],
@@ -55,6 +62,9 @@ impl Source {
 pub(super) struct Process {
     pub(super) pid: Pid,
     pub(super) slot: usize,
+    pub(super) generation: Generation,
+    /// A host forked it.
+    pub(super) is_hosted: bool,
     /// The configured `stop_signal`.
     pub(super) stop_signal: i32,
     pub(super) row: Option<Row>,
@@ -118,13 +128,23 @@ impl Crew {
         registry: &Registry,
     ) -> Result<Pid, SpawnFailure> {
         let process = launch(order, spec, board, &self.directory)?;
+        self.enlist(order.worker, process, registry)
+    }
+
+    /// Take a worker's process in.
+    pub(super) fn enlist(
+        &mut self,
+        id: WorkerId,
+        process: Process,
+        registry: &Registry,
+    ) -> Result<Pid, SpawnFailure> {
         let pid = process.pid;
-        if let Err(error) = process.register(order.worker, registry) {
+        if let Err(error) = process.register(id, registry) {
             process.deregister(registry);
             end(pid);
             return Err(SpawnFailure::System(error.to_string()));
         }
-        self.processes.insert(order.worker, process);
+        self.processes.insert(id, process);
         Ok(pid)
     }
 
@@ -142,6 +162,18 @@ pub(super) struct Board<'a> {
     pub(super) fd: BorrowedFd<'a>,
 }
 
+impl Board<'_> {
+    /// The row of an ordered worker, made ready for it.
+    pub(super) fn row_for(&self, order: &Order) -> Option<Row> {
+        let row = self.memory.row(order.slot);
+        if let Some(row) = &row {
+            row.reset(0, order.generation.0);
+        }
+        row
+    }
+}
+
+/// Start a worker that is a program of its own.
 fn launch(
     order: &Order,
     spec: &Spec,
@@ -155,55 +187,39 @@ fn launch(
         .then(|| NotifySocket::bind(directory, order.worker.0))
         .transpose();
     let notify = notify.map_err(system)?;
-    let listening = i32::try_from(spec.listeners.len()).unwrap_or(i32::MAX - FIRST_FD);
+    let control_fd = spec.first_free_fd();
     let identity = Identity {
         slot: order.slot,
         generation: order.generation.0,
-        control_fd: FIRST_FD + listening,
-        scoreboard_fd: FIRST_FD + listening + 1,
+        control_fd,
+        scoreboard_fd: control_fd + 1,
         max_requests: order.max_requests,
         notify_socket: notify.as_ref().map(|socket| socket.name().as_os_str()),
     };
-    let mut inherit: Vec<BorrowedFd<'_>> = spec
-        .listeners
-        .iter()
-        .map(|listener| listener.as_fd())
-        .collect();
-    inherit.extend([worker_end.as_fd(), board.fd]);
-    let row = board.memory.row(order.slot);
-    if let Some(row) = &row {
-        row.reset(0, order.generation.0);
-    }
+    let row = board.row_for(order);
     let child = spawn(&Launch {
         program: &spec.program,
         args: &spec.args(order.slot),
         env: spec.environment(&identity),
         chdir: &spec.config.app.chdir,
-        inherit: &inherit,
+        inherit: &spec.descriptors([worker_end.as_fd(), board.fd]),
         death_signal: spec.death_signal(),
+        umask: spec.config.security.umask,
+        output: None,
     })
-    .map_err(|error| failure(&error, spec))?;
-    if let Some(row) = &row {
-        row.set_pid(Pid::as_raw(Some(child.pid)).unsigned_abs());
-    }
+    .map_err(|error| failure(&error, &spec.program))?;
+    let stop_signal = spec.config.workers.stop_signal.number();
+    let process = Process::new(child, order, row, channel);
     Ok(Process {
-        pid: child.pid,
-        slot: order.slot,
-        stop_signal: spec.config.workers.stop_signal.number(),
-        row,
-        channel,
+        stop_signal,
         notify,
-        killed: false,
-        garbled: false,
-        rss: None,
-        child,
-        died_with: (0, Vec::new()),
-        unsent: VecDeque::new(),
+        ..process
     })
 }
 
-fn failure(error: &SpawnError, spec: &Spec) -> SpawnFailure {
-    let program = spec.program.display();
+/// What a program that could not be started says of the next try.
+pub(super) fn failure(error: &SpawnError, program: &Path) -> SpawnFailure {
+    let program = program.display();
     match error {
         SpawnError::Nul(_) => SpawnFailure::App(error.to_string()),
         SpawnError::Child {
@@ -223,6 +239,36 @@ fn failure(error: &SpawnError, spec: &Spec) -> SpawnFailure {
 }
 
 impl Process {
+    /// The process of an ordered worker that a host has forked.
+    pub(super) fn forked(child: Child, order: &Order, row: Option<Row>, channel: Channel) -> Self {
+        Self {
+            is_hosted: true,
+            ..Self::new(child, order, row, channel)
+        }
+    }
+
+    fn new(child: Child, order: &Order, row: Option<Row>, channel: Channel) -> Self {
+        if let Some(row) = &row {
+            row.set_pid(Pid::as_raw(Some(child.pid)).unsigned_abs());
+        }
+        Self {
+            pid: child.pid,
+            slot: order.slot,
+            generation: order.generation,
+            stop_signal: SIGTERM,
+            is_hosted: false,
+            row,
+            channel,
+            notify: None,
+            killed: false,
+            garbled: false,
+            rss: None,
+            child,
+            died_with: (0, Vec::new()),
+            unsent: VecDeque::new(),
+        }
+    }
+
     /// Tell the worker; what does not fit now is sent when it has read.
     pub(super) fn command(&mut self, command: Command) {
         self.unsent.push_back(command);
@@ -314,7 +360,7 @@ impl Process {
     }
 }
 
-fn register(
+pub(super) fn register(
     fd: &impl AsFd,
     token: Token,
     interest: Interest,

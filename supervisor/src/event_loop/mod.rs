@@ -6,6 +6,7 @@
 
 mod carry_out;
 mod crew;
+mod host;
 mod narrate;
 mod reload;
 pub mod spec;
@@ -26,6 +27,7 @@ use worker_api::message::{MAX_MESSAGE, Report};
 use worker_api::scoreboard::Scoreboard;
 
 use crate::config::Sources;
+use crate::evaluate::Evaluation;
 use crate::fleet::{Carrier, Event, ExitStatus, Fleet, Generation, MAX_ROWS, Moment, WorkerId};
 use crate::logging::LogControl;
 use crate::ops::{Metrics, OpsServer};
@@ -36,11 +38,13 @@ use crate::sys::process;
 use crate::sys::signals::{self, Signals};
 
 use crew::{Crew, FIRST_TOKEN, Source};
+use host::{HostSource, Hosts};
 use reload::Surroundings;
 use spec::Spec;
 
 const SIGNALS: Token = Token(0);
-const FIRST_OPS_TOKEN: usize = 1;
+const EVALUATION: Token = Token(1);
+const FIRST_OPS_TOKEN: usize = 2;
 const _: () = assert!(FIRST_OPS_TOKEN + 2 * OpsServer::TOKENS <= FIRST_TOKEN);
 
 /// Messages of one worker that are read before others get their turn.
@@ -69,6 +73,9 @@ pub struct EventLoop {
     specs: BTreeMap<Generation, Spec>,
     last_generation: Generation,
     crew: Crew,
+    hosts: Hosts,
+    /// Workers to keep, when that was told last.
+    last_target: usize,
     board: Scoreboard,
     board_fd: OwnedFd,
     /// What the scoreboard is to say.
@@ -81,6 +88,10 @@ pub struct EventLoop {
     sources: Sources,
     inherited: Inherited,
     log: LogControl,
+    /// A config file that is being evaluated for a reload.
+    evaluation: Option<Evaluation>,
+    /// Another reload was asked for meanwhile.
+    reload_again: bool,
     /// Children that the master did not start.
     strangers: Vec<Pid>,
     /// Events that came up while actions were carried out.
@@ -114,6 +125,8 @@ impl EventLoop {
             specs: BTreeMap::new(),
             last_generation: generation,
             crew: Crew::new(),
+            hosts: Hosts::default(),
+            last_target: 0,
             board,
             board_fd,
             pod_healthy: false,
@@ -128,12 +141,15 @@ impl EventLoop {
             sources: setup.sources,
             inherited: setup.inherited,
             log: setup.log,
+            evaluation: None,
+            reload_again: false,
             strangers: process::children(),
             inbox: VecDeque::new(),
             talkative: BTreeSet::new(),
             drain_began: None,
             exit: None,
         };
+        this.last_target = this.fleet.target();
         this.surroundings.ops = this.bind_ops(&spec.config)?;
         this.introduce(&spec);
         this.specs.insert(generation, spec);
@@ -148,7 +164,7 @@ impl EventLoop {
         self.tell(Event::Started);
         let mut events = Events::with_capacity(256);
         loop {
-            if let Some(status) = self.exit {
+            if let Some(status) = self.exit.filter(|_| self.hosts.are_gone()) {
                 self.leave();
                 return Ok(status);
             }
@@ -168,6 +184,8 @@ impl EventLoop {
                 self.tell(Event::Tick);
             }
             self.expire_ops();
+            self.expire_hosts();
+            self.expire_evaluation();
         }
     }
 
@@ -180,18 +198,25 @@ impl EventLoop {
         if !self.talkative.is_empty() {
             return Some(Duration::ZERO);
         }
-        let fleet = self.fleet.next_deadline().map(|due| due - self.now());
+        let due = [self.fleet.next_deadline(), self.hosts.next_deadline()];
+        let due = due.into_iter().flatten().map(|due| due - self.now());
         let now = Instant::now();
         let both = [Some(&self.surroundings), self.upcoming.as_ref()];
         let servers = both.into_iter().flatten().filter_map(|of| of.ops.as_ref());
         let ops = servers.filter_map(OpsServer::next_deadline);
         let ops = ops.map(|due| due.saturating_duration_since(now)).min();
-        fleet.into_iter().chain(ops).min()
+        let evaluation = self.evaluation.as_ref().and_then(Evaluation::deadline);
+        let evaluation = evaluation.map(|due| due.saturating_duration_since(now));
+        due.chain(ops).chain(evaluation).min()
     }
 
     fn dispatch(&mut self, token: Token, writable: bool) {
         if token == SIGNALS {
             self.take_signals();
+        } else if token == EVALUATION {
+            self.go_on_with_reload();
+        } else if let Some((host, source)) = HostSource::of(token) {
+            self.host_event(host, source, writable);
         } else if let Some((worker, source)) = Source::of(token) {
             match source {
                 Source::Life => self.reap_worker(worker),
@@ -207,8 +232,8 @@ impl EventLoop {
 
     fn answer_probes(&mut self, token: Token) {
         let (fleet, crew, healthy) = (&self.fleet, &self.crew, self.pod_healthy);
-        let start = self.start;
-        let mut view = || view::view(fleet, crew, healthy, view::moment(start));
+        let (hosts, start) = (&self.hosts, self.start);
+        let mut view = || view::view(fleet, crew, hosts, healthy, view::moment(start));
         let next = self.upcoming.as_mut().and_then(|next| next.ops.as_mut());
         let mut servers = self.surroundings.ops.as_mut().into_iter().chain(next);
         if let Some(ops) = servers.find(|ops| ops.owns(token)) {
@@ -303,15 +328,25 @@ impl EventLoop {
         }
     }
 
-    /// SIGCHLD: reap until none remain, orphans included.
+    /// SIGCHLD: reap until none remain, orphans included. A worker that a host
+    /// has forked looks like one of them until the host has told of it.
     fn reap_all(&mut self) {
+        self.hear_hosts();
+        self.work_off();
+        if self.hosts_owe_an_answer() {
+            // Those who are known have their pidfds.
+            return;
+        }
         while let Some(pid) = process::next_dead() {
-            match self.crew.by_pid(pid) {
-                Some(worker) => self.reap_worker(worker),
-                None => {
-                    let end = process::reap(pid);
-                    debug!(pid = Pid::as_raw(Some(pid)), ?end, "orphan reaped");
-                }
+            if let Some(worker) = self.crew.by_pid(pid) {
+                self.reap_worker(worker);
+            } else if let Some(host) = self.hosts.by_pid(pid) {
+                self.reap_host(host);
+            } else if self.evaluation.as_ref().is_some_and(|of| of.pid() == pid) {
+                self.go_on_with_reload();
+            } else {
+                let end = process::reap(pid);
+                debug!(pid = Pid::as_raw(Some(pid)), ?end, "orphan reaped");
             }
         }
     }
@@ -319,6 +354,11 @@ impl EventLoop {
     /// Tell the core, and do what it answers.
     fn tell(&mut self, event: Event) {
         self.inbox.push_back(event);
+        self.work_off();
+    }
+
+    /// Tell the core what has come up, and do what it answers.
+    fn work_off(&mut self) {
         while let Some(event) = self.inbox.pop_front() {
             let actions = self.fleet.handle(event, self.now());
             for action in actions {

@@ -92,6 +92,9 @@ pub(super) fn narrate(notice: &Notice, subject: &Subject, metrics: &mut Metrics)
             metrics.restarted("boot_failed");
             match failure {
                 SpawnFailure::App(reason) => error!(slot, "the app cannot be started: {reason}"),
+                SpawnFailure::Config(reason) => {
+                    error!(slot, "the configuration does not hold: {reason}")
+                }
                 SpawnFailure::System(reason) => {
                     error!(slot, "a worker cannot be started: {reason}")
                 }
@@ -171,7 +174,7 @@ fn forced(notice: &Notice, subject: &Subject, metrics: &mut Metrics) {
     let why = match cause {
         _ if ordered => "somebody asked for it",
         _ if drained => "it reported drained and did not exit",
-        Cause::Hung => "it sent no WATCHDOG=1 within hang_timeout",
+        Cause::Hung => "it showed no sign of life within hang_timeout",
         Cause::BootTimeout => "it was not Ready within boot_timeout",
         Cause::Shutdown => "it did not drain in time",
         _ => "it was told to leave and did not drain in time",
@@ -203,19 +206,12 @@ fn forced(notice: &Notice, subject: &Subject, metrics: &mut Metrics) {
 
 fn start_failed(failures: u32, status: ExitStatus) {
     let code = status.code();
-    if status == ExitStatus::AppLoad {
-        error!(
-            failures,
-            exit = code,
-            "start given up: the app could not be loaded"
-        );
-    } else {
-        error!(
-            failures,
-            exit = code,
-            "start given up: no worker gets Ready; see their output above"
-        );
-    }
+    let why = match status {
+        ExitStatus::AppLoad => "the app could not be loaded",
+        ExitStatus::Config => "what the app is run by does not hold",
+        _ => "no worker gets Ready; see their output above",
+    };
+    error!(failures, exit = code, "start given up: {why}");
 }
 
 fn stage(was_ready: bool) -> &'static str {
@@ -227,7 +223,7 @@ fn stage(was_ready: bool) -> &'static str {
 }
 
 /// A length as collectors want it: one unit, a number, to the microsecond.
-fn seconds(length: Duration) -> f64 {
+pub(super) fn seconds(length: Duration) -> f64 {
     (length.as_secs_f64() * 1e6).round() / 1e6
 }
 

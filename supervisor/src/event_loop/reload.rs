@@ -2,17 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
+use mio::Interest;
 use rustix::process::Pid;
 use tracing::{info, warn};
 use worker_api::scoreboard::PodPhase;
 
-use crate::config::{self, Config, Log};
+use crate::config::{self, Config, Log, Sources};
+use crate::evaluate::Evaluation;
 use crate::fleet::{Event, Generation};
 use crate::ops::OpsServer;
 
+use super::crew::register;
 use super::spec::{Spec, prepare};
-use super::{EventLoop, FIRST_OPS_TOKEN};
+use super::{EVALUATION, EventLoop, FIRST_OPS_TOKEN};
 
 /// What of a configuration concerns the master itself. A rollout that fails
 /// leaves it as it was.
@@ -30,14 +34,79 @@ impl EventLoop {
             warn!("reload ignored: the pod is shutting down");
             return;
         }
+        if self.evaluation.is_some() {
+            // What is being read may be out of date already.
+            self.reload_again = true;
+            return;
+        }
         info!("reload: reading the configuration");
-        match self.next_generation() {
+        match Evaluation::begin(&self.sources) {
+            Ok(None) => self.reload_from(&self.sources.clone()),
+            Ok(Some(evaluation)) => self.wait_for(evaluation),
+            Err(reason) => self.tell(Event::ReloadRefused { reason }),
+        }
+    }
+
+    /// A config file that is a program takes its time; the master does not wait.
+    fn wait_for(&mut self, evaluation: Evaluation) {
+        let registry = self.poll.registry();
+        let readable = Interest::READABLE;
+        let mut sources = evaluation.sources();
+        let heard =
+            sources.try_for_each(|source| register(&source, EVALUATION, readable, registry));
+        drop(sources);
+        if let Err(error) = heard {
+            evaluation.stop();
+            let reason = format!("the config file cannot be read: {error}");
+            return self.tell(Event::ReloadRefused { reason });
+        }
+        self.evaluation = Some(evaluation);
+    }
+
+    /// There may be news of the config file.
+    pub(super) fn go_on_with_reload(&mut self) {
+        let Some(outcome) = self.evaluation.as_mut().and_then(Evaluation::advance) else {
+            return;
+        };
+        self.evaluation = None;
+        if self.fleet.phase() > PodPhase::Ready {
+            warn!("reload ignored: the pod is shutting down");
+            return;
+        }
+        if std::mem::take(&mut self.reload_again) {
+            return self.reload();
+        }
+        match outcome {
+            Ok((evaluated, said)) => {
+                for line in said.lines() {
+                    info!("config file: {line}");
+                }
+                let sources = Sources {
+                    evaluated: Some(evaluated),
+                    ..self.sources.clone()
+                };
+                self.reload_from(&sources);
+            }
+            Err(reason) => self.tell(Event::ReloadRefused { reason }),
+        }
+    }
+
+    pub(super) fn expire_evaluation(&mut self) {
+        let due = self.evaluation.as_ref().and_then(Evaluation::deadline);
+        if due.is_some_and(|due| due <= Instant::now()) {
+            self.go_on_with_reload();
+        }
+    }
+
+    fn reload_from(&mut self, sources: &Sources) {
+        match self.next_generation(sources) {
             Ok((spec, surroundings)) => {
                 let generation = Generation(self.last_generation.0 + 1);
                 self.last_generation = generation;
                 self.upcoming = Some(surroundings);
                 let policy = Box::new(spec.policy());
                 self.specs.insert(generation, spec);
+                self.tell_hosts_reload();
                 self.tell(Event::Reload { generation, policy });
                 self.forget_unused_specs();
             }
@@ -45,8 +114,8 @@ impl EventLoop {
         }
     }
 
-    fn next_generation(&mut self) -> Result<(Spec, Surroundings), String> {
-        let spec = self.next_spec()?;
+    fn next_generation(&mut self, sources: &Sources) -> Result<(Spec, Surroundings), String> {
+        let spec = self.next_spec(sources)?;
         let moved = self.surroundings.address != spec.config.health.listen;
         let ops = if moved {
             self.bind_ops(&spec.config)
@@ -62,8 +131,8 @@ impl EventLoop {
         Ok((spec, surroundings))
     }
 
-    fn next_spec(&mut self) -> Result<Spec, String> {
-        let loaded = config::load(&self.sources).map_err(|problems| problems.to_string())?;
+    fn next_spec(&mut self, sources: &Sources) -> Result<Spec, String> {
+        let loaded = config::load(sources).map_err(|problems| problems.to_string())?;
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
@@ -129,6 +198,7 @@ impl EventLoop {
         let kept =
             |generation: &Generation| fleet.generations_in_use().any(|used| used == *generation);
         self.specs.retain(|generation, _| kept(generation));
+        self.dismiss_unused_hosts();
     }
 
     /// Say once where the master is and what it serves.
@@ -139,13 +209,20 @@ impl EventLoop {
             .iter()
             .map(|listener| listener.describe())
             .collect();
+        let what = match spec.is_hosted() {
+            true => format!(
+                "{} with {}",
+                spec.config.app.program,
+                spec.program.display()
+            ),
+            false => spec.program.display().to_string(),
+        };
         info!(
             pid,
             version = env!("CARGO_PKG_VERSION"),
             workers = self.fleet.target(),
             listening = addresses.join(" "),
-            "gracefork starts {}",
-            spec.program.display()
+            "gracefork starts {what}"
         );
     }
 }

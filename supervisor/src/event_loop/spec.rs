@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ const PROBE_FAILURES: u32 = 3;
 pub struct Spec {
     /// The configuration.
     pub config: Config,
-    /// The executable.
+    /// The executable: the program itself, or the interpreter of a Python app.
     pub program: PathBuf,
     /// The listening sockets, in the order of their descriptors in a worker.
     pub listeners: Vec<Rc<Listener>>,
@@ -120,21 +121,82 @@ impl Spec {
         self.config.app.args.iter().map(fill).collect()
     }
 
+    /// The descriptors of a child: the listeners, and what comes behind them.
+    #[must_use]
+    pub fn descriptors<'a>(&'a self, rest: [BorrowedFd<'a>; 2]) -> Vec<BorrowedFd<'a>> {
+        let listeners = self.listeners.iter().map(|listener| listener.as_fd());
+        listeners.chain(rest).collect()
+    }
+
+    /// The number that the first descriptor behind the listeners gets.
+    #[must_use]
+    pub fn first_free_fd(&self) -> RawFd {
+        let listening = RawFd::try_from(self.listeners.len());
+        FIRST_FD + listening.unwrap_or(RawFd::MAX - FIRST_FD)
+    }
+
+    /// Whether a host forks the workers.
+    #[must_use]
+    pub fn is_hosted(&self) -> bool {
+        self.config.python.is_some()
+    }
+
     /// The environment of a worker, but for what only the child knows.
     #[must_use]
     pub fn environment(&self, identity: &Identity<'_>) -> Vec<(OsString, OsString)> {
-        let inherited = std::env::vars_os().filter(|(name, _)| !is_ours(name));
-        let configured = self
-            .config
-            .app
-            .env
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()));
-        let configured: Vec<(OsString, OsString)> = configured.collect();
-        let mut env: Vec<(OsString, OsString)> = inherited
-            .filter(|(name, _)| !self.config.app.env.contains_key(&*name.to_string_lossy()))
-            .collect();
-        env.extend(configured.into_iter().filter(|(name, _)| !is_ours(name)));
+        let mut env = self.environment_of_all(identity.generation, identity.scoreboard_fd);
+        let mut set = |name: &str, value: String| env.push((name.into(), value.into()));
+        set("GRACEFORK_WORKER", identity.slot.to_string());
+        set("GRACEFORK_CONTROL_FD", identity.control_fd.to_string());
+        set("GRACEFORK_MAX_REQUESTS", identity.max_requests.to_string());
+        if let Some(timeout) = self.config.workers.hang_timeout {
+            set("WATCHDOG_USEC", micros(timeout));
+        }
+        if let Some(socket) = identity.notify_socket {
+            env.push(("NOTIFY_SOCKET".into(), socket.to_owned()));
+        }
+        env
+    }
+
+    /// The environment of a host. `is_first`: no other was there before it.
+    #[must_use]
+    pub fn host_environment(
+        &self,
+        generation: u64,
+        host_fd: i32,
+        is_first: bool,
+    ) -> Vec<(OsString, OsString)> {
+        let mut env = self.environment_of_all(generation, host_fd + 1);
+        let workers = &self.config.workers;
+        let mut set = |name: &str, value: OsString| env.push((name.into(), value));
+        set("GRACEFORK_HOST_FD", host_fd.to_string().into());
+        set(
+            "GRACEFORK_HOST_FIRST",
+            u8::from(is_first).to_string().into(),
+        );
+        set("GRACEFORK_APP", self.config.app.program.clone().into());
+        set(
+            "GRACEFORK_PRELOAD",
+            u8::from(workers.preload).to_string().into(),
+        );
+        set("GRACEFORK_WORKER_COUNT", self.count().to_string().into());
+        set("GRACEFORK_LOG_LEVEL", self.config.log.level.name().into());
+        let hang_timeout = workers.hang_timeout.unwrap_or_default();
+        set("GRACEFORK_HANG_TIMEOUT_USEC", micros(hang_timeout).into());
+        if let Some(python) = &self.config.python {
+            set("GRACEFORK_PYTHON_INTERFACE", python.interface.name().into());
+            set("GRACEFORK_PYTHON_LOOP", python.event_loop.name().into());
+            set("GRACEFORK_PYTHON_LIFESPAN", python.lifespan.name().into());
+            if let Some(config) = &python.config {
+                set("GRACEFORK_PYTHON_CONFIG", config.clone().into_os_string());
+            }
+        }
+        env
+    }
+
+    /// What workers and hosts are told alike.
+    fn environment_of_all(&self, generation: u64, scoreboard_fd: i32) -> Vec<(OsString, OsString)> {
+        let mut env = foreign_environment(&self.config.app);
         let names: Vec<String> = self
             .listeners
             .iter()
@@ -143,15 +205,9 @@ impl Spec {
         let mut set = |name: &str, value: String| env.push((name.into(), value.into()));
         set("LISTEN_FDS", self.listeners.len().to_string());
         set("LISTEN_FDNAMES", names.join(":"));
-        set("GRACEFORK_WORKER", identity.slot.to_string());
-        set("GRACEFORK_GENERATION", identity.generation.to_string());
-        set("GRACEFORK_CONTROL_FD", identity.control_fd.to_string());
-        set(
-            "GRACEFORK_SCOREBOARD_FD",
-            identity.scoreboard_fd.to_string(),
-        );
+        set("GRACEFORK_GENERATION", generation.to_string());
+        set("GRACEFORK_SCOREBOARD_FD", scoreboard_fd.to_string());
         set("GRACEFORK_THREADS", self.config.workers.threads.to_string());
-        set("GRACEFORK_MAX_REQUESTS", identity.max_requests.to_string());
         set(
             "GRACEFORK_DRAIN_TIMEOUT_USEC",
             micros(self.config.shutdown.drain_timeout),
@@ -170,13 +226,6 @@ impl Spec {
             let format = self.config.log.access_format.as_str();
             set("GRACEFORK_ACCESS_FORMAT", format.to_owned());
             env.push(("GRACEFORK_ACCESS_LOG".into(), target.clone()));
-        }
-        let mut set = |name: &str, value: String| env.push((name.into(), value.into()));
-        if let Some(timeout) = self.config.workers.hang_timeout {
-            set("WATCHDOG_USEC", micros(timeout));
-        }
-        if let Some(socket) = identity.notify_socket {
-            env.push(("NOTIFY_SOCKET".into(), socket.to_owned()));
         }
         env
     }
@@ -238,6 +287,22 @@ fn micros(length: Duration) -> String {
     length.as_micros().to_string()
 }
 
+/// The master's own environment and what is configured over it, without what is ours to tell.
+#[must_use]
+pub fn foreign_environment(app: &config::App) -> Vec<(OsString, OsString)> {
+    let inherited = std::env::vars_os().filter(|(name, _)| !is_ours(name));
+    let mut env: Vec<(OsString, OsString)> = inherited
+        .filter(|(name, _)| !app.env.contains_key(&*name.to_string_lossy()))
+        .collect();
+    let configured = app
+        .env
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()));
+    let configured = configured.filter(|(name, _): &(OsString, OsString)| !is_ours(name));
+    env.extend(configured);
+    env
+}
+
 /// Variables of the contract, which a worker gets from its own master or not
 /// at all; the master's own settings are not for it either.
 fn is_ours(name: &OsStr) -> bool {
@@ -259,6 +324,9 @@ pub enum PrepareError {
     /// The app is not there, or cannot be executed.
     #[error("{0}")]
     App(config::Problem),
+    /// There is no Python.
+    #[error("{0}")]
+    Interpreter(config::Problem),
     /// An argument asks for a port that no listener has.
     #[error(
         "error: an argument holds `{{port}}`, but no listener in `listen.bind` has a port\n  = help: use `{{fd}}`, the number of the inherited descriptor"
@@ -288,8 +356,7 @@ pub fn prepare(
     before: &[Rc<Listener>],
     inherited: &mut Inherited,
 ) -> Result<Spec, PrepareError> {
-    let program = config::find_program(&loaded.config.app, std::env::var("PATH").ok().as_deref());
-    let program = program.map_err(PrepareError::App)?;
+    let program = find(&loaded)?;
     let by_default = *loaded.origin("listen.bind") == Origin::Default;
     let mut config = loaded.config;
     if by_default && !inherited.addresses().is_empty() {
@@ -315,6 +382,35 @@ pub fn prepare(
         listeners,
         access_log,
     })
+}
+
+/// What is executed: the program, or the interpreter of a Python app.
+///
+/// # Errors
+/// When there is no such thing.
+pub fn find(loaded: &Loaded) -> Result<PathBuf, PrepareError> {
+    let app = &loaded.config.app;
+    let path = std::env::var("PATH").ok();
+    let Some(python) = &loaded.config.python else {
+        return config::find_program(app, path.as_deref()).map_err(PrepareError::App);
+    };
+    let by_default = *loaded.origin("python.executable") == Origin::Default;
+    interpreter(&python.executable, by_default, app).map_err(PrepareError::Interpreter)
+}
+
+/// Finds the interpreter that runs Python apps and their config files.
+///
+/// # Errors
+/// When there is none.
+pub fn interpreter(
+    executable: &Path,
+    by_default: bool,
+    app: &config::App,
+) -> Result<PathBuf, config::Problem> {
+    let path = std::env::var("PATH").ok();
+    let gracefork = std::env::current_exe().ok();
+    let beside = gracefork.as_deref().and_then(Path::parent);
+    config::find_interpreter(executable, by_default, app, beside, path.as_deref())
 }
 
 /// Whether the file can be opened is found out here, for a clear word and not a worker's death.

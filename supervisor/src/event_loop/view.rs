@@ -9,9 +9,16 @@ use crate::fleet::{Fleet, Level, Moment, Worker};
 use crate::ops::{ReloadView, RequestView, View, WorkerView};
 
 use super::crew::{Crew, Process};
+use super::host::Hosts;
 
 /// A view of the fleet at the time `now`.
-pub(super) fn view(fleet: &Fleet, crew: &Crew, pod_healthy: bool, now: Moment) -> View {
+pub(super) fn view(
+    fleet: &Fleet,
+    crew: &Crew,
+    hosts: &Hosts,
+    pod_healthy: bool,
+    now: Moment,
+) -> View {
     let workers: Vec<WorkerView> = fleet
         .workers()
         .iter()
@@ -37,6 +44,7 @@ pub(super) fn view(fleet: &Fleet, crew: &Crew, pod_healthy: bool, now: Moment) -
             reason: report.reason.clone(),
             age: now - report.at,
         }),
+        hosts: hosts.views(now),
         workers,
     }
 }

@@ -76,6 +76,8 @@ pub enum Signal {
 pub enum ExitStatus {
     /// Everything that was begun was finished.
     Clean,
+    /// What the app is run by does not hold.
+    Config,
     /// A worker could not boot at start.
     WorkerBoot,
     /// The app could not be loaded at start.
@@ -90,6 +92,7 @@ impl ExitStatus {
     pub const fn code(self) -> u8 {
         match self {
             ExitStatus::Clean => 0,
+            ExitStatus::Config => 1,
             ExitStatus::WorkerBoot => 3,
             ExitStatus::AppLoad => 4,
             ExitStatus::Aborted => 5,

@@ -104,6 +104,8 @@ pub enum Carrier {
 pub enum SpawnFailure {
     /// The app is not there, or cannot be executed: trying again is useless.
     App(String),
+    /// What it is to be run by does not hold, a hook for instance: trying again is useless.
+    Config(String),
     /// The system would not: no memory, no process left, no descriptor left.
     System(String),
 }

@@ -9,6 +9,7 @@ use super::action::{Cause, Notice, Signal};
 use super::event::{Carrier, WorkerId};
 use super::moment::Moment;
 use super::policy::Level;
+use super::respawn::Failure;
 use super::worker::{State, Worker};
 use super::{Action, Fleet, Phase};
 
@@ -39,6 +40,7 @@ impl Fleet {
             Report::Drained { served, aborted } => self.on_drained(id, served, aborted, now),
             Report::Served(requests) => self.on_served(id, requests),
             Report::Watchdog => self.on_watchdog(id, now),
+            Report::Hung => self.on_hung(id, now),
             Report::ExtendTimeout(length) => self.on_extend(id, length, now),
             Report::Stopping => self.leave_by_own_will(id, now),
             Report::Fatal(reason) => {
@@ -152,6 +154,13 @@ impl Fleet {
         }
     }
 
+    /// One that is about to leave has its time for that.
+    fn on_hung(&mut self, id: WorkerId, now: Moment) {
+        if self.worker(id).is_some_and(Worker::is_ready) {
+            self.force(id, Cause::Hung, now);
+        }
+    }
+
     /// `EXTEND_TIMEOUT_USEC=`: sd_notify(3) lets a worker ask for more time,
     /// from now, for what it is doing. The end of the grace period is not ours
     /// to extend.
@@ -188,6 +197,6 @@ impl Fleet {
             worker: id,
             cause: Cause::OwnWill,
         });
-        self.after_failure(&worker, None, now);
+        self.after_failure(&worker, Failure::Behaviour, now);
     }
 }

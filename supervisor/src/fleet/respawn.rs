@@ -22,6 +22,17 @@ pub(super) struct Lineage {
     pub(super) restarts: u32,
 }
 
+/// In what way a worker failed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Failure<'a> {
+    /// It died.
+    Death(Death),
+    /// It could not be started, for this reason.
+    Spawn(&'a str),
+    /// It missed a deadline, or goes by its own will.
+    Behaviour,
+}
+
 /// A place that stays empty until `due`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Vacancy {
@@ -72,7 +83,7 @@ impl Fleet {
                     was_ready,
                     age,
                 });
-                self.after_failure(&worker, Some(death), now);
+                self.after_failure(&worker, Failure::Death(death), now);
             }
         }
     }
@@ -82,7 +93,11 @@ impl Fleet {
         let Some(worker) = self.remove(id) else {
             return;
         };
-        let hopeless = matches!(failure, SpawnFailure::App(_));
+        let (hopeless, reason) = match failure.clone() {
+            SpawnFailure::App(reason) => (Some(ExitStatus::AppLoad), reason),
+            SpawnFailure::Config(reason) => (Some(ExitStatus::Config), reason),
+            SpawnFailure::System(reason) => (None, reason),
+        };
         self.tell(Notice::SpawnFailed {
             worker: id,
             failure,
@@ -90,21 +105,22 @@ impl Fleet {
         if worker.is_leaving() {
             return;
         }
-        if hopeless && matches!(self.phase, Phase::Boot) && !self.can_roll_back(&worker) {
-            self.boot_failures += 1;
-            self.give_up_start(ExitStatus::AppLoad, now);
-        } else {
-            self.after_failure(&worker, None, now);
+        match hopeless {
+            Some(status) if matches!(self.phase, Phase::Boot) && !self.can_roll_back(&worker) => {
+                self.boot_failures += 1;
+                self.give_up_start(status, now);
+            }
+            _ => self.after_failure(&worker, Failure::Spawn(&reason), now),
         }
     }
 
     /// A worker failed that was wanted: decide about the place it leaves.
-    pub(super) fn after_failure(&mut self, worker: &Worker, death: Option<Death>, now: Moment) {
+    pub(super) fn after_failure(&mut self, worker: &Worker, failure: Failure<'_>, now: Moment) {
         if !self.phase.replaces_the_dead() {
             return;
         }
         let was_ready = worker.ready_at.is_some();
-        let unloadable = death == Some(Death::Exited(APP_LOAD_STATUS));
+        let unloadable = matches!(failure, Failure::Death(Death::Exited(APP_LOAD_STATUS)));
         let status = if unloadable {
             ExitStatus::AppLoad
         } else {
@@ -121,7 +137,11 @@ impl Fleet {
             } else {
                 "a new worker did not get Ready"
             };
-            let reason = death.map_or_else(|| what.to_owned(), |death| format!("{what}: {death}"));
+            let reason = match failure {
+                Failure::Death(death) => format!("{what}: {death}"),
+                Failure::Spawn(reason) => format!("{what}: {reason}"),
+                Failure::Behaviour => what.to_owned(),
+            };
             self.roll_back(&reason, now);
             return;
         }

@@ -9,6 +9,7 @@ use super::action::{Cause, ExitStatus, Notice, Signal};
 use super::event::WorkerId;
 use super::moment::Moment;
 use super::policy::Level;
+use super::respawn::Failure;
 use super::worker::{State, Worker};
 use super::{Action, Fleet};
 
@@ -289,7 +290,7 @@ impl Fleet {
 
     /// A worker's time is over. A native one may still tell what it aborts;
     /// one that hangs may leave a trace; any other has had its signal.
-    fn force(&mut self, id: WorkerId, cause: Cause, now: Moment) {
+    pub(super) fn force(&mut self, id: WorkerId, cause: Cause, now: Moment) {
         let kill_at = now + self.policy.shutdown.abort_grace();
         let going_down = self.phase.is_going_down();
         let Some(worker) = self.worker_mut(id) else {
@@ -337,7 +338,7 @@ impl Fleet {
             signal: Signal::Kill,
         }));
         if let Some(failed) = failed {
-            self.after_failure(&failed, None, now);
+            self.after_failure(&failed, Failure::Behaviour, now);
         }
     }
 

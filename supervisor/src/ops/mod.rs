@@ -34,7 +34,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 pub use counts::Counts;
 pub use metrics::Metrics;
-pub use view::{ReloadView, RequestView, View, WorkerView};
+pub use view::{HostView, ReloadView, RequestView, View, WorkerView};
 
 use conn::Conn;
 

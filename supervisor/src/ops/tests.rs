@@ -30,6 +30,7 @@ pub(super) fn view() -> View {
         generation: 1,
         target: 4,
         ready_workers: 4,
+        hosts: vec![],
         uptime: Duration::from_millis(61_500),
         last_reload: Some(ReloadView {
             generation: 1,

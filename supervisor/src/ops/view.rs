@@ -14,6 +14,9 @@
 //!   "ready_workers": 1,
 //!   "uptime_seconds": 61.5,
 //!   "last_reload": { "generation": 2, "outcome": "done", "reason": null, "age_seconds": 4.25 },
+//!   "hosts": [
+//!     { "pid": 4700, "generation": 2, "state": "ready", "age_seconds": 4.5, "rss_bytes": 10485760 }
+//!   ],
 //!   "workers": [
 //!     {
 //!       "slot": 0, "pid": 4711, "generation": 2, "level": "native", "state": "ready",
@@ -56,8 +59,26 @@ pub struct View {
     pub uptime: Duration,
     /// The reload that runs, or else the last one that ended; none if there was none yet.
     pub last_reload: Option<ReloadView>,
+    /// Every host of a Python app that is not reaped yet.
+    pub hosts: Vec<HostView>,
     /// Every worker that is not reaped yet.
     pub workers: Vec<WorkerView>,
+}
+
+/// One host: the fork server of a generation.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostView {
+    /// Its process id.
+    pub pid: u32,
+    /// The generation whose workers it forks.
+    pub generation: u64,
+    /// `booting`, `ready`, `leaving` or `killed`.
+    pub state: &'static str,
+    /// Time since it was started.
+    #[serde(rename = "age_seconds", serialize_with = "seconds")]
+    pub age: Duration,
+    /// Resident memory in bytes, if it could be read.
+    pub rss_bytes: Option<u64>,
 }
 
 /// How the latest reload went.

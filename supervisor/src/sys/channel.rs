@@ -1,11 +1,14 @@
-//! The control channel: a SOCK_SEQPACKET pair, one end for each process.
+//! The control channel: a SOCK_SEQPACKET pair, one end for each process. A host's can carry
+//! descriptors.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, recv, send, sendmsg, socketpair,
 };
 use worker_api::message::{Command, MAX_MESSAGE};
 
@@ -49,6 +52,28 @@ impl Channel {
     /// `BrokenPipe` when it is gone.
     pub fn send(&self, command: &Command) -> io::Result<()> {
         send(&self.0, &command.encode(), SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Send a message, and a descriptor with it.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    pub fn pass(&self, frame: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let Some(descriptor) = descriptor else {
+            send(&self.0, frame, SendFlags::NOSIGNAL)?;
+            return Ok(());
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [descriptor];
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(
+            &self.0,
+            &[IoSlice::new(frame)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 

@@ -1,11 +1,12 @@
 //! The system: processes, signals, sockets, memory. Decides nothing.
 //!
 //! Each syscall is wrapped once and gives owned descriptors. All `unsafe` of
-//! this crate is in `spawn` (between fork and exec) and `listener` (taking
-//! over inherited descriptors).
+//! this crate is in `spawn` (between fork and exec), `process` (waiting) and
+//! `listener` (taking over inherited descriptors).
 
 pub mod cgroup;
 pub mod channel;
+pub mod inquiry;
 pub mod listener;
 pub mod notify;
 pub mod process;

@@ -35,21 +35,50 @@ pub enum End {
     Killed(i32, bool),
 }
 
+impl End {
+    /// As wait(2) encodes it.
+    #[must_use]
+    pub fn raw(self) -> i32 {
+        match self {
+            End::Exited(status) => (status & 0xff) << 8,
+            End::Killed(signal, core) => signal | if core { CORE } else { 0 },
+        }
+    }
+}
+
+/// `WCOREFLAG` of wait(2).
+const CORE: i32 = 0x80;
+
+/// Whether this is a child of ours, dead or alive, that is not reaped yet.
+#[must_use]
+pub fn is_child(pid: Pid) -> bool {
+    wait_without_reaping(libc::P_PID, Pid::as_raw(Some(pid)).unsigned_abs()).is_some()
+}
+
+/// Whether this child of ours is dead, and not reaped yet.
+#[must_use]
+pub fn has_ended(child: Pid) -> bool {
+    wait_without_reaping(libc::P_PID, Pid::as_raw(Some(child)).unsigned_abs())
+        .is_some_and(|dead| dead.is_some())
+}
+
 /// The next child that is dead and not reaped yet. It stays so.
 #[must_use]
 pub fn next_dead() -> Option<Pid> {
+    // "No children" is an answer, not an error.
+    wait_without_reaping(libc::P_ALL, 0).flatten()
+}
+
+/// `None` when there is no such child; in it the one that is dead, if any is.
+fn wait_without_reaping(kind: libc::idtype_t, id: libc::id_t) -> Option<Option<Pid>> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: an all-zero siginfo_t is valid, waitid(2) writes to nothing else,
-    // and what it says of a child has a pid; it stays zero when there is none.
-    let pid = unsafe {
+    // and what it says of a child has a pid; it stays zero when none is dead.
+    unsafe {
         let mut child: libc::siginfo_t = std::mem::zeroed();
-        // "No children" is an answer, not an error.
-        match libc::waitid(libc::P_ALL, 0, &raw mut child, flags) {
-            0 => child.si_pid(),
-            _ => 0,
-        }
-    };
-    Pid::from_raw(pid)
+        let found = libc::waitid(kind, id, &raw mut child, flags) == 0;
+        found.then(|| Pid::from_raw(child.si_pid()))
+    }
 }
 
 /// Reap one child; `None` when it still lives or is not ours.
@@ -60,7 +89,6 @@ pub fn reap(pid: Pid) -> Option<End> {
 }
 
 fn end_of(status: WaitStatus) -> End {
-    const CORE: i32 = 0x80; // WCOREFLAG of wait(2)
     match status.terminating_signal() {
         Some(signal) => End::Killed(signal, status.as_raw() & CORE != 0),
         None => End::Exited(status.exit_status().unwrap_or(0)),

@@ -24,6 +24,13 @@ pub fn subscribe() -> io::Result<Signals> {
     Signals::new(ANSWERED)
 }
 
+/// Take what has come so far; whether it says to stop, before there is anything to stop.
+pub fn is_told_to_stop(signals: &mut Signals) -> bool {
+    signals
+        .pending()
+        .any(|signal| matches!(signal, SIGTERM | SIGINT | SIGQUIT))
+}
+
 /// Send a signal to a worker, and to nobody else if it is gone.
 ///
 /// # Errors

@@ -34,6 +34,10 @@ pub struct Launch<'a> {
     pub inherit: &'a [BorrowedFd<'a>],
     /// Sent to the worker by the kernel when the master dies.
     pub death_signal: Option<i32>,
+    /// File mode bits that it never sets.
+    pub umask: Option<u32>,
+    /// Its standard output and error, where they are not the master's.
+    pub output: Option<[BorrowedFd<'a>; 2]>,
 }
 
 /// Variables whose value is the pid of the worker, which only the worker knows.
@@ -46,6 +50,24 @@ pub struct Child {
     pub pid: Pid,
     /// Readable when it is dead; signals sent through it can hit nobody else.
     pub pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Take hold of a child that somebody else has forked.
+    ///
+    /// # Errors
+    /// When it is no child of this process, or the system has no descriptor.
+    pub fn adopt(pid: Pid) -> io::Result<Self> {
+        // A child is a zombie at worst until it is reaped: the pid is its own.
+        if !super::process::is_child(pid) {
+            let number = Pid::as_raw(Some(pid));
+            return Err(io::Error::other(format!(
+                "process {number} is no child of the master"
+            )));
+        }
+        let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        Ok(Self { pid, pidfd })
+    }
 }
 
 /// Why a program could not be started.
@@ -152,6 +174,8 @@ struct Image {
     /// Inherited descriptors, in the order of the numbers that they get.
     inherit: Vec<RawFd>,
     death_signal: libc::c_int,
+    umask: Option<libc::mode_t>,
+    output: Option<[RawFd; 2]>,
     _strings: Vec<CString>,
 }
 
@@ -202,6 +226,8 @@ impl Image {
                 .map(|fd| fd.as_fd().as_raw_fd())
                 .collect(),
             death_signal: launch.death_signal.unwrap_or(0),
+            umask: launch.umask,
+            output: launch.output.map(|both| both.map(|fd| fd.as_raw_fd())),
             _strings: strings,
         })
     }
@@ -251,6 +277,9 @@ unsafe fn become_program(plan: &mut Plan<'_>) -> ! {
             Ok(reporter) => reporter,
             Err(reporter) => fail(reporter, Step::Descriptors),
         };
+        if let Some(mask) = plan.image.umask {
+            libc::umask(mask);
+        }
         if libc::chdir(plan.image.chdir.as_ptr()) != 0 {
             fail(reporter, Step::Chdir)
         }
@@ -304,6 +333,12 @@ unsafe fn place_descriptors(plan: &mut Plan<'_>) -> Result<RawFd, RawFd> {
         for fd in &mut plan.image.inherit {
             *fd = libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, beyond);
             if *fd < 0 {
+                return Err(moved_reporter);
+            }
+        }
+        let output = plan.image.output.iter().flatten();
+        for (&fd, place) in output.zip([libc::STDOUT_FILENO, libc::STDERR_FILENO]) {
+            if libc::dup2(fd, place) < 0 {
                 return Err(moved_reporter);
             }
         }
@@ -396,6 +431,8 @@ mod tests {
             chdir: Path::new("/"),
             inherit,
             death_signal: Some(libc::SIGTERM),
+            umask: None,
+            output: None,
         }
     }
 

@@ -10,19 +10,25 @@
 //! what is below it; `visit` a connection; `call` a call of the handler.
 
 mod accept;
+mod around;
 mod block;
 mod call;
 mod crew;
 mod executor;
 mod files;
 mod handover;
+mod hang;
+pub mod hosted;
+mod lead;
 mod outgoing;
 mod pipe;
 mod queue;
 mod reactor;
 mod relay;
+mod reply;
 mod request;
 mod response;
+mod shift;
 mod socket;
 mod state;
 mod sync;
@@ -37,6 +43,8 @@ use std::time::Duration;
 use mio::Interest;
 use worker_api::{Drain, DrainEvents, Stage, Worker};
 
+pub use self::around::Surroundings;
+pub use self::reply::{Gone, Reply, Streaming};
 pub use self::request::RequestBody;
 pub use self::response::Body;
 pub use self::upgrade::Upgraded;
@@ -58,13 +66,14 @@ pub type Response = http::Response<Body>;
 /// So long a forced end waits for calls that do not return.
 const FORCED_END: Duration = Duration::from_secs(1);
 
-/// What answers requests: any `Fn(Request) -> http::Response<B>` where `B` becomes a [`Body`].
+/// What answers requests: any `Fn(Request) -> http::Response<B>` where `B` becomes a [`Body`], or
+/// what has more to say of how its answer is sent.
 ///
 /// It may block, and it may be called on several threads at once, see
 /// [`Settings::threads`](worker_api::Settings::threads). A panic is answered with 500.
 pub trait Handler: Send + Sync + 'static {
     /// Answers a request.
-    fn call(&self, request: Request) -> Response;
+    fn call(&self, request: Request, reply: Reply);
 }
 
 impl<F, B> Handler for F
@@ -72,8 +81,8 @@ where
     F: Fn(Request) -> http::Response<B> + Send + Sync + 'static,
     B: Into<Body>,
 {
-    fn call(&self, request: Request) -> Response {
-        self(request).map(Into::into)
+    fn call(&self, request: Request, reply: Reply) {
+        reply.send(self(request).map(Into::into));
     }
 }
 
@@ -97,14 +106,27 @@ where
 /// # Errors
 /// See [`ServeError`]. What happens to a single connection is no error here.
 pub fn serve(worker: Worker, handler: impl Handler) -> Result<(), ServeError> {
+    serve_within(worker, handler, ())
+}
+
+/// As [`serve`], with something around the calls.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn serve_within(
+    worker: Worker,
+    handler: impl Handler,
+    around: impl Surroundings,
+) -> Result<(), ServeError> {
     let threads = worker.settings().threads;
     let setup = Setup::with_threads(&worker, Some(threads));
-    let core = Core::new(threads, Arc::clone(&setup.gate)).map_err(ServeError::Driver)?;
+    let core = Core::new(threads, Arc::clone(&setup.gate), Box::new(around))
+        .map_err(ServeError::Driver)?;
     let calls = Calls {
         core: Arc::clone(&core),
         handler,
     };
-    let house = House::new(setup, calls);
+    let house = House::new(setup, Arc::new(calls));
     let listeners = worker.take_listeners();
     if listeners.is_empty() {
         return Err(ServeError::NoListener);
@@ -115,7 +137,12 @@ pub fn serve(worker: Worker, handler: impl Handler) -> Result<(), ServeError> {
             .map_err(|source| ServeError::Register { name, source })?;
         core.spawn(accepting);
     }
-    Herald::send(&core, &worker.drain()).map_err(ServeError::Driver)?;
+    let herald = |core: &Core, stage| {
+        if stage == Stage::Forced {
+            core.force();
+        }
+    };
+    Herald::send(&core, &worker.drain(), herald).map_err(ServeError::Driver)?;
     core.start().map_err(ServeError::Driver)?;
     worker.ready();
     if !core.wait_until_over(FORCED_END) {
@@ -126,21 +153,24 @@ pub fn serve(worker: Worker, handler: impl Handler) -> Result<(), ServeError> {
 }
 
 /// Tells every task of each change of the stage.
-struct Herald {
+struct Herald<F> {
     core: Weak<Core>,
     drain: Drain,
     events: DrainEvents,
     source: Arc<Source>,
+    /// What else is to be done.
+    then: F,
 }
 
-impl Herald {
-    fn send(core: &Arc<Core>, drain: &Drain) -> std::io::Result<()> {
+impl<F: Fn(&Core, Stage) + Send + Sync + 'static> Herald<F> {
+    fn send(core: &Arc<Core>, drain: &Drain, then: F) -> std::io::Result<()> {
         let events = drain.subscribe()?;
         let herald = Self {
             source: core.reactor.watch(&events, Interest::READABLE)?,
             core: Arc::downgrade(core),
             drain: drain.clone(),
             events,
+            then,
         };
         Arc::new(herald).wake();
         Ok(())
@@ -148,7 +178,7 @@ impl Herald {
 }
 
 /// It is no task: it waits for the next change in the source itself.
-impl Wake for Herald {
+impl<F: Fn(&Core, Stage) + Send + Sync + 'static> Wake for Herald<F> {
     fn wake(self: Arc<Self>) {
         let waker = Waker::from(Arc::clone(&self));
         while let Poll::Ready(seen) = self.source.poll(Side::Read, &Context::from_waker(&waker)) {
@@ -156,9 +186,7 @@ impl Wake for Herald {
             self.source.would_block(Side::Read, seen);
             if let Some(core) = self.core.upgrade() {
                 core.wake_all();
-                if self.drain.stage() == Stage::Forced {
-                    core.force();
-                }
+                (self.then)(&core, self.drain.stage());
             }
         }
     }

@@ -13,8 +13,9 @@ use hyper::server::conn::http1::UpgradeableConnection;
 use worker_api::Stage;
 
 use crate::accept::Open;
+use crate::checks::Client;
 use crate::checks::Refusal;
-use crate::io::{Io, Socket, has_bytes, peer_of};
+use crate::io::{Io, Socket, has_bytes, local_of, peer_of};
 use crate::lifecycle::{Action, Input, Next, State};
 use crate::linger::Linger;
 use crate::link::Link;
@@ -79,7 +80,12 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
         accepted: Instant,
     ) -> Self {
         let peer = peer_of(&socket);
-        let link = Arc::new(Link::new(Arc::clone(setup), peer, open, accepted));
+        let client = Client {
+            local: local_of(&socket),
+            ..Client::direct(peer.address())
+        };
+        let intake = setup.intake(peer);
+        let link = Arc::new(Link::new(Arc::clone(setup), client, intake, open, accepted));
         let service = Counted::new(app, Arc::clone(&link));
         let io = Io::new(socket, Bytes::new(), Arc::clone(&link));
         let phase = Phase::Http(setup.http.serve_connection(io, service).with_upgrades());

@@ -2,6 +2,7 @@
 //! and goes home to the connection when HTTP (or the app that took it over) is done with it.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +45,11 @@ pub(crate) fn peer_of(socket: &impl AsFd) -> Peer {
         // What it has sent can be read all the same: it must not pass for somebody local.
         Err(_) => Peer::Unknown,
     }
+}
+
+/// Asks the kernel which address the other end has connected to.
+pub(crate) fn local_of(socket: &impl AsFd) -> Option<SocketAddr> {
+    rustix::net::getsockname(socket).ok()?.try_into().ok()
 }
 
 pub(crate) struct Io<T> {

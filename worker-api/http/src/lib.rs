@@ -30,10 +30,15 @@ mod link;
 mod service;
 mod setup;
 
-pub use baton::{Body, Handler, Request, RequestBody, Response, Upgraded, serve};
+pub use baton::hosted;
+pub use baton::{
+    Body, Gone, Handler, Reply, Request, RequestBody, Response, Streaming, Surroundings, Upgraded,
+    serve, serve_within,
+};
 pub use checks::Client;
 pub use error::ServeError;
 pub use http;
+pub use hyper::ext::ReasonPhrase;
 pub use introduce::RawTarget;
 pub use io::Socket;
 pub use service::App;

@@ -13,7 +13,7 @@ use worker_api::{InFlightGuard, RequestInfo};
 
 use crate::accept::Open;
 use crate::access::{Observed, Outcome};
-use crate::checks::{Client, Oddity, Peer, Refusal};
+use crate::checks::{Client, Oddity, Refusal};
 use crate::intake::{Intake, News};
 use crate::lifecycle::{Absence, Action, Input, Lifecycle, Next, State};
 use crate::setup::Setup;
@@ -87,13 +87,19 @@ pub(crate) enum Side {
 }
 
 impl<T> Link<T> {
-    pub(crate) fn new(setup: Arc<Setup>, peer: Peer, open: Open, now: Instant) -> Self {
+    pub(crate) fn new(
+        setup: Arc<Setup>,
+        client: Client,
+        intake: Intake,
+        open: Open,
+        now: Instant,
+    ) -> Self {
         let shared = Shared {
             life: Lifecycle::new(setup.limits, now),
             request: None,
             home: None,
-            intake: Some(Box::new(setup.intake(peer))),
-            peer: Client::direct(peer.address()),
+            intake: Some(Box::new(intake)),
+            peer: client,
             dispatched: 0,
             oddities: VecDeque::new(),
             broken: None,
@@ -170,7 +176,10 @@ impl<T> Link<T> {
     pub(crate) fn tell(&self, news: News) {
         let mut shared = self.lock();
         if news.source.is_some() {
-            shared.peer = Client::direct(news.source);
+            shared.peer = Client {
+                local: shared.peer.local,
+                ..Client::direct(news.source)
+            };
         }
         shared.oddities.extend(news.oddities);
         if let Some((_, refusal)) = news.broken {

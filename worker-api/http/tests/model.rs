@@ -234,6 +234,8 @@ impl Ground for Here {
         kind != Kind::Fast
     }
 
+    fn rest(&self) {}
+
     fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
         self.alone(|| {
             if wait {

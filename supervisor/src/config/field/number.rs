@@ -34,6 +34,33 @@ macro_rules! number_fields {
 
 number_fields!(u16, u32, u64, usize);
 
+/// File mode bits, in octal; not set until given.
+impl Field for Option<u32> {
+    fn read(&mut self, item: &Item, _: &Setting) -> Result<(), Fault> {
+        let digits = item.text().ok_or_else(Fault::default)?;
+        let digits = digits.strip_prefix("0o").unwrap_or(digits);
+        let octal =
+            (1..=4).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+        let bits = u32::from_str_radix(digits, 8)
+            .ok()
+            .filter(|bits| octal && *bits <= 0o777);
+        *self = Some(bits.ok_or_else(Fault::default)?);
+        Ok(())
+    }
+
+    fn describe(&self, _: &Setting) -> String {
+        "octal digits in quotes".to_owned()
+    }
+
+    fn value_name(&self) -> &'static str {
+        "MASK"
+    }
+
+    fn show(&self) -> Option<String> {
+        self.map(|bits| format!("\"{bits:03o}\""))
+    }
+}
+
 impl Field for Option<NonZeroU64> {
     fn read(&mut self, item: &Item, setting: &Setting) -> Result<(), Fault> {
         *self = NonZeroU64::new(number(item, setting)?);

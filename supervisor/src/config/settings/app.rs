@@ -8,7 +8,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         path: "app",
         support: Now(|draft| &mut draft.app),
         example: r#""./server""#,
-        doc: "The program that every worker executes: a path (relative to `chdir`) or a name found in PATH. Usually given on the command line instead.",
+        doc: "What runs. A program that every worker executes: a path (relative to `chdir`) or a name found in PATH. Or a Python app: `main:app`, `pkg.main:make()`. Usually given on the command line instead.",
         ..UNSAID
     },
     Setting {

@@ -123,6 +123,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..UNSAID
     },
     Setting {
+        path: "workers.preload",
+        support: Now(|draft| &mut draft.config.workers.preload),
+        default: "false",
+        example: "true",
+        doc: "Import a Python app once, before the workers are forked: they share its memory and start at once.",
+        flags: &["--preload"],
+        gunicorn: Some("preload_app"),
+        ..UNSAID
+    },
+    Setting {
         path: "workers.restart.backoff",
         support: Now(|draft| &mut draft.config.workers.restart.backoff),
         default: r#""100ms""#,

@@ -146,7 +146,7 @@ fn a_working_directory_that_does_not_exist() {
 fn no_app() {
     Case::new().app(None).fails_with(
         "error: no app given
-  = help: name the program to run: `gracefork ./server`, or `app = \"./server\"` in the config file",
+  = help: name what to run: `gracefork ./server` or `gracefork main:app`, or `app = \"./server\"` in the config file",
     );
     assert_eq!(
         Case::new()
@@ -161,21 +161,6 @@ fn no_app() {
     assert_eq!(
         Case::new().file("app = \"./a\"").loads().config.app.program,
         "./server"
-    );
-}
-
-#[test]
-fn a_python_app_is_refused_with_the_way_out() {
-    Case::new().app(Some("main:app")).fails_with(
-        "error: `main:app`: hosting Python apps is not supported yet
-  = help: run its server as a program that takes the socket: gracefork uvicorn -- --fd {fd} main:app",
-    );
-    Case::new().app(None).file("app = \"m:a\"\n").fails_with(
-        "error: `m:a`: hosting Python apps is not supported yet
-  --> gracefork.toml:1:7
-1 | app = \"m:a\"
-  |       ^^^^^ expected a program
-  = help: run its server as a program that takes the socket: gracefork uvicorn -- --fd {fd} m:a",
     );
 }
 

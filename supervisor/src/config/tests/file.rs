@@ -73,16 +73,16 @@ error: unknown key `timeout`
 #[test]
 fn what_is_not_built_yet() {
     told(
-        "[workers]\npreload = true\n\n[python]\nloop = \"auto\"\nlifespan = \"auto\"\n",
-        "error: `workers.preload` is not supported yet
+        "[reload]\nwatch = [\"src\"]\n\n[hooks]\nwhen_ready = [\"true\"]\n",
+        "error: `reload.watch` is not supported yet
   --> gracefork.toml:2:1
-2 | preload = true
-  | ^^^^^^^ remove it
+2 | watch = [\"src\"]
+  | ^^^^^ remove it
 
-error: `[python]` is not supported yet
+error: `[hooks]` is not supported yet
   --> gracefork.toml:4:2
-4 | [python]
-  |  ^^^^^^ remove it",
+4 | [hooks]
+  |  ^^^^^ remove it",
     );
 }
 
@@ -220,10 +220,8 @@ fn files_that_are_no_config() {
     let text = fails("missing.toml").to_string();
     assert!(text.contains("\n  = help: the path starts at /"), "{text}");
     assert!(fails("/").to_string().contains("Is a directory"));
-    let text = fails("gunicorn_config.py").to_string();
-    assert!(text.starts_with(
-        "error: `gunicorn_config.py`: gunicorn's Python config files are not supported yet"
-    ));
+    let text = fails("python:settings").to_string();
+    assert!(text.starts_with("error: `python:settings`: a config file is named by its path"));
     let latin = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(latin.path(), b"# ok\n# \xe9\n").unwrap();
     assert!(

@@ -121,7 +121,7 @@ fn mistakes_in_variables_and_flags_are_told_by_name() {
     Case::new()
         .env("GRACEFORK_WORKERS_COUNT", "many")
         .env("GRACEFORK_WORKERS_HANG_TIMEOUT", "30")
-        .env("GRACEFORK_WORKERS_PRELOAD", "true")
+        .env("GRACEFORK_RELOAD_WATCH", "src")
         .flag("listen.bind", "--bind", ":80")
         .flag("listen.bind", "--bind", "80")
         .flag("log.level", "--log-level", "loud\u{1b}[0m")
@@ -137,10 +137,10 @@ error: invalid `workers.hang_timeout`
   |                                ^^ expected a duration ("0s" = off), for example "60s"
   = help: a duration needs its unit: 30s for seconds, 30ms for milliseconds
 
-error: `workers.preload` is not supported yet
-  --> environment variable GRACEFORK_WORKERS_PRELOAD
-  | GRACEFORK_WORKERS_PRELOAD=true
-  |                           ^^^^ remove it
+error: `reload.watch` is not supported yet
+  --> environment variable GRACEFORK_RELOAD_WATCH
+  | GRACEFORK_RELOAD_WATCH=src
+  |                        ^^^ remove it
 
 error: invalid `log.level`
   --> command line

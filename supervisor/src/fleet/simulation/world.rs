@@ -20,6 +20,8 @@ pub(super) enum Fault {
     NotStarted,
     /// The app is not there.
     NoApp,
+    /// What the app is run by does not hold.
+    NoConfig,
     CrashesInBoot,
     CannotLoadTheApp,
     NeverReady,
@@ -38,9 +40,10 @@ pub(super) enum Fault {
     Lies,
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::NotStarted,
     Fault::NoApp,
+    Fault::NoConfig,
     Fault::CrashesInBoot,
     Fault::CannotLoadTheApp,
     Fault::NeverReady,
@@ -288,6 +291,7 @@ impl World {
         let failure = match fault {
             Some(Fault::NotStarted) => Some(SpawnFailure::System("no process left".into())),
             Some(Fault::NoApp) => Some(SpawnFailure::App("no such file".into())),
+            Some(Fault::NoConfig) => Some(SpawnFailure::Config("a hook failed".into())),
             _ => None,
         };
         let process = Process {
@@ -371,7 +375,7 @@ impl World {
 
     pub(super) fn lie(&mut self) -> Report {
         let length = self.dice.pick(&[0, 1, 100, 1 << 40]);
-        match self.dice.below(11) {
+        match self.dice.below(12) {
             0 => Report::Hello { version: 9 },
             1 => Report::Ready,
             2 => Report::Status("all is well".into()),
@@ -384,6 +388,7 @@ impl World {
             6 => Report::Watchdog,
             7 | 8 => Report::ExtendTimeout(Duration::from_secs(length)),
             9 => Report::Stopping,
+            10 => Report::Hung,
             _ => Report::Fatal("the end is near".into()),
         }
     }

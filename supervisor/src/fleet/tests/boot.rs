@@ -206,6 +206,17 @@ fn an_app_that_is_not_there_gives_up_the_start_at_once() {
 }
 
 #[test]
+fn a_configuration_that_does_not_hold_gives_up_the_start_at_once() {
+    let mut pod = Pod::booting(policy(Level::Native, 1));
+    let worker = pod.in_state("booting")[0];
+    pod.tell(Event::SpawnFailed {
+        worker,
+        failure: SpawnFailure::Config("the hook on_starting failed".into()),
+    });
+    assert_eq!(pod.exit(), Some(ExitStatus::Config));
+}
+
+#[test]
 fn a_worker_that_says_fatal_gives_up_the_start_at_once() {
     let mut pod = Pod::booting(policy(Level::Native, 2));
     let workers = pod.in_state("booting");

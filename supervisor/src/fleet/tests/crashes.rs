@@ -119,6 +119,19 @@ fn a_worker_that_stops_its_watchdog_leaves_a_trace_and_is_replaced_at_once() {
 }
 
 #[test]
+fn a_worker_that_says_it_hangs_leaves_a_trace_and_is_replaced_at_once() {
+    let mut pod = Pod::ready(policy(Level::Native, 1));
+    let worker = pod.in_state("ready")[0];
+    pod.says(worker, Report::Hung);
+    assert_eq!(pod.signals(worker), [Signal::Abort]);
+    pod.says(worker, Report::Hung);
+    pod.pass(secs(1));
+    assert_eq!(pod.signals(worker), [Signal::Abort, Signal::Kill]);
+    pod.is_killed(worker, 9);
+    assert_eq!(pod.orders().len(), 2, "replaced once");
+}
+
+#[test]
 fn a_hung_worker_that_asks_for_time_gets_it() {
     let mut pod = Pod::ready(policy(Level::Notify, 1));
     let worker = pod.in_state("ready")[0];

@@ -157,6 +157,20 @@ fn a_generation_whose_app_is_not_there_is_rolled_back() {
 }
 
 #[test]
+fn a_generation_whose_configuration_does_not_hold_is_rolled_back_and_told_why() {
+    rolls_back(|pod| {
+        let worker = pod.last_order().worker;
+        let failure = SpawnFailure::Config("a hook failed".into());
+        pod.tell(Event::SpawnFailed { worker, failure });
+        let reason = pod
+            .fleet
+            .last_reload()
+            .and_then(|report| report.reason.as_deref());
+        assert!(reason.is_some_and(|reason| reason.ends_with("a hook failed")));
+    });
+}
+
+#[test]
 fn a_generation_that_gets_ready_and_dies_is_rolled_back() {
     rolls_back(|pod| {
         pod.all_get_ready();

@@ -9,23 +9,22 @@ use std::task::{Context, Poll, ready};
 
 use worker_api::{Listener, Stage};
 
-use super::Handler;
 use super::reactor::{Side, Source};
 use super::socket::Stream;
 use super::timers::Timers;
-use super::visit::{House, Visit};
+use super::visit::{House, Reception, Visit};
 use crate::accept::{Acceptor, Watch};
 
-pub(super) struct Accepting<H> {
+pub(super) struct Accepting<R> {
     acceptor: Acceptor<Arc<Source>, Timers>,
     source: Arc<Source>,
-    house: Arc<House<H>>,
+    house: Arc<House<R>>,
     serves: bool,
 }
 
-impl<H: Handler> Accepting<H> {
-    pub(super) fn new(house: &Arc<House<H>>, listener: Listener) -> io::Result<Self> {
-        let core = &house.calls.core;
+impl<R: Reception> Accepting<R> {
+    pub(super) fn new(house: &Arc<House<R>>, listener: Listener) -> io::Result<Self> {
+        let core = house.core();
         let listener = Arc::new(listener);
         let (source, seat) = core.reactor.seat(&listener)?;
         let (watch, timers) = (Arc::clone(&source), core.timers.clone());
@@ -38,7 +37,7 @@ impl<H: Handler> Accepting<H> {
     }
 }
 
-impl<H: Handler> Future for Accepting<H> {
+impl<R: Reception> Future for Accepting<R> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -52,7 +51,7 @@ impl<H: Handler> Future for Accepting<H> {
         if *serves {
             ready!(acceptor.poll_serving(cx, &mut welcome));
             *serves = false;
-            house.calls.core.reactor.forget(source);
+            house.core().reactor.forget(source);
         }
         match house.setup.drain.stage() {
             Stage::Draining => acceptor.poll_last_round(cx, &mut welcome),
@@ -71,8 +70,8 @@ impl Watch for Arc<Source> {
     }
 }
 
-fn welcome<H: Handler>(house: &Arc<House<H>>, socket: OwnedFd) {
-    let core = &house.calls.core;
+fn welcome<R: Reception>(house: &Arc<House<R>>, socket: OwnedFd) {
+    let core = house.core();
     match Stream::new(core, socket) {
         Ok(stream) => core.spawn(Visit::new(house, stream)),
         Err(error) => tracing::error!(%error, "cannot watch a connection"),

@@ -30,8 +30,7 @@ pub(super) fn block_on<T>(core: &Core, mut poll: impl FnMut(&mut Context<'_>) ->
             if let Poll::Ready(result) = poll(&mut cx) {
                 return result;
             }
-            core.about_to_block();
-            thread::park();
+            core.block(thread::park);
         }
     })
 }

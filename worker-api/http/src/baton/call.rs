@@ -17,11 +17,10 @@ use hyper::upgrade::OnUpgrade;
 use super::executor::{Core, Job};
 use super::files::Files;
 use super::outgoing::Outgoing;
-use super::pipe::{Sender, pipe};
+use super::reply::{Place, Reply};
 use super::request::RequestBody;
-use super::response::{Body, Chunks, Kind, TakeOver};
-use super::upgrade::Upgraded;
-use super::{Handler, Request, Response};
+use super::visit::Reception;
+use super::{Handler, Request};
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
 const SMALL: u64 = 64 << 10;
@@ -32,6 +31,18 @@ pub(super) struct Calls<H> {
     pub(super) handler: H,
 }
 
+impl<H: Handler> Reception for Calls<H> {
+    type App = Caller<H>;
+
+    fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    fn app(self: &Arc<Self>, files: Files) -> Caller<H> {
+        Caller::new(self, files)
+    }
+}
+
 /// The handler as a hyper service, for one connection.
 pub(super) struct Caller<H> {
     calls: Arc<Calls<H>>,
@@ -39,7 +50,7 @@ pub(super) struct Caller<H> {
 }
 
 impl<H> Caller<H> {
-    pub(super) fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
+    fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
         Self {
             calls: Arc::clone(calls),
             files,
@@ -188,20 +199,6 @@ impl<H> Drop for Called<H> {
 }
 
 impl<H> Call<H> {
-    /// `false` if nobody waits for the answer.
-    fn answer(&self, response: http::Response<Outgoing>) -> bool {
-        let waiter = {
-            let mut state = self.lock();
-            if matches!(state.step, Step::Gone) {
-                return false;
-            }
-            state.step = Step::Answered(response);
-            state.waiter.take()
-        };
-        waiter.into_iter().for_each(Waker::wake);
-        true
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,91 +220,41 @@ impl<H: Handler> Job for Call<H> {
             upgrade,
         } = wanted;
         let handler = &self.calls.handler;
-        let called = catch_unwind(AssertUnwindSafe(|| handler.call(request)));
-        let (head, body) = called.unwrap_or_else(|_| panicked()).into_parts();
-        let (body, rest) = match body.0 {
-            Kind::Bytes(bytes) => (Outgoing::Bytes(bytes), None),
-            Kind::File { file, offset, len } => (
-                Outgoing::File {
-                    file,
-                    offset,
-                    len,
-                    files,
-                },
-                None,
-            ),
-            Kind::Upgrade(take_over) => {
-                hand_off(&self.calls.core, upgrade, take_over);
-                (Outgoing::Bytes(Bytes::new()), None)
-            }
-            Kind::Chunks { chunks, len } => {
-                let (sender, receiver) = pipe();
-                (Outgoing::Pipe(receiver, len), Some((chunks, sender)))
-            }
+        let reply = Reply {
+            place: Arc::clone(&self) as Arc<dyn Place>,
+            files,
+            upgrade,
         };
-        if self.answer(http::Response::from_parts(head, body))
-            && let Some((chunks, sender)) = rest
-        {
-            send_all(&self.calls.core, chunks, &sender);
+        if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
+            tracing::error!("the app panicked");
         }
+        // Unless it has answered.
+        self.answer(no_answer());
     }
 }
 
-/// Sends a response's body from the thread of its call.
-fn send_all(core: &Core, chunks: Chunks, sender: &Sender) {
-    // Dropping what the app gave is the app's code as well.
-    let sent = catch_unwind(AssertUnwindSafe(move || {
-        for chunk in chunks {
-            match chunk {
-                Ok(chunk) if chunk.is_empty() => {}
-                Ok(chunk) => {
-                    if sender.send(core, chunk).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the app's response failed");
-                    return sender.end(Err(error));
-                }
+impl<H: Handler> Place for Call<H> {
+    fn core(&self) -> &Arc<Core> {
+        &self.calls.core
+    }
+
+    fn answer(&self, response: http::Response<Outgoing>) -> bool {
+        let waiter = {
+            let mut state = self.lock();
+            if !matches!(state.step, Step::Running) {
+                return false;
             }
-        }
-        sender.end(Ok(()));
-    }));
-    if sent.is_err() {
-        tracing::error!("the app panicked while its response was sent");
+            state.step = Step::Answered(response);
+            state.waiter.take()
+        };
+        waiter.into_iter().for_each(Waker::wake);
+        true
     }
 }
 
-fn panicked() -> Response {
-    tracing::error!("the app panicked");
-    let mut response = Response::new(Body::from("Internal Server Error\n"));
+fn no_answer() -> http::Response<Outgoing> {
+    let body = Bytes::from_static(b"Internal Server Error\n");
+    let mut response = http::Response::new(Outgoing::Bytes(body));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
-}
-
-/// Waits for the connection to be free, and makes a call with it.
-fn hand_off(core: &Arc<Core>, upgrade: OnUpgrade, take_over: TakeOver) {
-    let home = Arc::clone(core);
-    core.spawn(async move {
-        match upgrade.await {
-            Ok(io) => {
-                let io = Upgraded::new(&home, io);
-                let given = Mutex::new(Some((take_over, io)));
-                home.call(Arc::new(HandOff(given)));
-            }
-            Err(error) => tracing::debug!(%error, "no upgrade"),
-        }
-    });
-}
-
-struct HandOff(Mutex<Option<(TakeOver, Upgraded)>>);
-
-impl Job for HandOff {
-    fn run(self: Arc<Self>) {
-        let given = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((take_over, io)) = given else { return };
-        if catch_unwind(AssertUnwindSafe(move || take_over(io))).is_err() {
-            tracing::error!("the app panicked with a connection that it had taken over");
-        }
-    }
 }

@@ -12,6 +12,9 @@ use std::time::Duration;
 use hyper::rt::Timer as _;
 use slab::Slab;
 
+use super::around::Surroundings;
+use super::hang::{self, Clocks};
+use super::lead::Lead;
 use super::reactor::Reactor;
 use super::relay::{Ground, Relay};
 use super::state::TaskState;
@@ -25,11 +28,13 @@ const LONG: Duration = Duration::from_millis(1);
 
 /// Everything that the threads of a worker share.
 pub(super) struct Core {
-    relay: Relay<Arc<Task>, Arc<dyn Job>>,
+    pub(super) lead: Lead,
     me: Weak<Self>,
     pub(super) reactor: Reactor,
     pub(super) timers: Timers,
     gate: Arc<Gate>,
+    around: Box<dyn Surroundings>,
+    clocks: Clocks,
     tasks: Mutex<Slab<Arc<Task>>>,
     end: Mutex<End>,
     end_changed: Condvar,
@@ -57,14 +62,29 @@ pub(super) struct Task {
 }
 
 impl Core {
-    pub(super) fn new(threads: NonZeroUsize, gate: Arc<Gate>) -> io::Result<Arc<Self>> {
+    pub(super) fn new(
+        threads: NonZeroUsize,
+        gate: Arc<Gate>,
+        around: Box<dyn Surroundings>,
+    ) -> io::Result<Arc<Self>> {
+        Self::led_by(gate, around, |_| Ok(Lead::Own(Relay::new(threads.get()))))
+    }
+
+    pub(super) fn led_by(
+        gate: Arc<Gate>,
+        around: Box<dyn Surroundings>,
+        lead: impl FnOnce(&Reactor) -> io::Result<Lead>,
+    ) -> io::Result<Arc<Self>> {
         let reactor = Reactor::new()?;
+        let lead = lead(&reactor)?;
         Ok(Arc::new_cyclic(|me| Self {
-            relay: Relay::new(threads.get()),
+            lead,
             me: me.clone(),
             reactor,
             timers: Timers::new(),
             gate,
+            clocks: Clocks::new(around.hang_timeout()),
+            around,
             tasks: Mutex::default(),
             end: Mutex::default(),
             end_changed: Condvar::new(),
@@ -111,17 +131,28 @@ impl Core {
             });
             Arc::clone(entry.insert(task))
         };
-        self.relay.push_task(&**self, task);
+        self.lead.push_task(self, task);
     }
 
     /// Makes a call, as soon as there is a permit.
     pub(super) fn call(&self, job: Arc<dyn Job>) {
-        self.relay.push_call(self, job);
+        self.lead.push_call(self, job);
     }
 
-    /// A call is about to wait for something that only the holder of the baton can bring.
-    pub(super) fn about_to_block(&self) {
-        self.relay.about_to_block();
+    /// Waits, on the thread of a call, for something that only the holder of the baton can bring.
+    pub(super) fn block<R>(&self, wait: impl FnOnce() -> R) -> R {
+        self.lead.about_to_block();
+        self.around.rest();
+        hang::waits();
+        let result = wait();
+        self.move_on();
+        result
+    }
+
+    /// The call of this thread has come a step further.
+    pub(super) fn move_on(&self) {
+        self.timers.tick();
+        hang::moves(self.timers.nanos());
     }
 
     /// Wakes every task: something that concerns all has changed.
@@ -130,10 +161,20 @@ impl Core {
         tasks.into_iter().for_each(Wake::wake);
     }
 
+    /// Whether there is a task, ready or not.
+    pub(super) fn has_any_task(&self) -> bool {
+        !self.tasks().is_empty()
+    }
+
     fn start_with(&self, baton: bool) -> io::Result<()> {
         let core = self.me.upgrade().ok_or(io::ErrorKind::NotFound)?;
         let thread = thread::Builder::new().name("gracefork-app".to_owned());
-        thread.spawn(move || core.relay.live(&*core, baton))?;
+        thread.spawn(move || {
+            if let Lead::Own(relay) = &core.lead {
+                core.clocks.join();
+                core.around.live(&mut || relay.live(&*core, baton));
+            }
+        })?;
         Ok(())
     }
 
@@ -156,14 +197,18 @@ impl Ground for Core {
 
     fn call(&self, job: Arc<dyn Job>) -> bool {
         let begun = self.timers.now();
+        hang::moves(self.timers.nanos());
         job.run();
+        hang::ends();
         self.timers.tick().saturating_duration_since(begun) >= LONG
     }
 
     fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
+        self.around.rest();
         let timeout = if wait {
             self.gate.look_before_waiting();
-            self.timers.left()
+            let hang = self.clocks.left(self.timers.nanos());
+            self.timers.left().into_iter().chain(hang).min()
         } else {
             Some(Duration::ZERO)
         };
@@ -173,6 +218,13 @@ impl Ground for Core {
             self.timers.begin_turn();
         });
         self.timers.ring();
+        for _ in 0..self.clocks.count_hung(self.timers.nanos()) {
+            self.around.hung();
+        }
+    }
+
+    fn rest(&self) {
+        self.around.rest();
     }
 
     fn wake_kernel(&self) {
@@ -184,7 +236,7 @@ impl Ground for Core {
     }
 
     fn has_tasks(&self) -> bool {
-        !self.tasks().is_empty()
+        self.has_any_task()
     }
 
     fn start_thread(&self) -> bool {
@@ -202,7 +254,7 @@ impl Ground for Core {
 }
 
 impl Task {
-    fn run(self: Arc<Self>) {
+    pub(super) fn run(self: Arc<Self>) {
         self.state.begin();
         let waker = Waker::from(Arc::clone(&self));
         let mut future = self.future.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +268,7 @@ impl Task {
             drop(future);
             if self.state.pause() {
                 let core = Arc::clone(&self.core);
-                core.relay.push_task(&*core, self);
+                core.lead.push_task(&core, self);
             }
             return;
         }
@@ -237,13 +289,13 @@ impl Wake for Task {
     fn wake(self: Arc<Self>) {
         if self.state.wake() {
             let core = Arc::clone(&self.core);
-            core.relay.push_task(&*core, self);
+            core.lead.push_task(&core, self);
         }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.wake() {
-            self.core.relay.push_task(&*self.core, Arc::clone(self));
+            self.core.lead.push_task(&self.core, Arc::clone(self));
         }
     }
 }

@@ -46,7 +46,10 @@ impl Body for Outgoing {
                     let error = "the app's response is shorter than it said";
                     return Poll::Ready(Some(Err(io::Error::other(error))));
                 }
-                None => return Poll::Ready(None),
+                None => {
+                    let trailers = receiver.take_trailers();
+                    return Poll::Ready(trailers.map(Frame::trailers).map(Ok));
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(chunk)) => {
                     *left = left.map(|left| left.saturating_sub(chunk.len() as u64));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::executor::Core;
 
@@ -32,6 +33,9 @@ struct Shared {
     /// Nobody receives any more.
     closed: bool,
     receiver: Option<Waker>,
+    /// Where the sender must not block.
+    sender: Option<Waker>,
+    trailers: Option<HeaderMap>,
 }
 
 /// The call's end. Dropped without [`end`](Sender::end), the response is cut off.
@@ -48,12 +52,8 @@ impl Sender {
     pub(super) fn send(&self, core: &Core, chunk: Bytes) -> Result<(), Closed> {
         let mut shared = self.0.lock();
         while shared.len >= FULL && !shared.closed {
-            core.about_to_block();
-            shared = self
-                .0
-                .room
-                .wait(shared)
-                .unwrap_or_else(PoisonError::into_inner);
+            let room = core.block(|| self.0.room.wait(shared));
+            shared = room.unwrap_or_else(PoisonError::into_inner);
         }
         if shared.closed {
             return Err(Closed);
@@ -64,6 +64,39 @@ impl Sender {
         drop(shared);
         receiver.into_iter().for_each(Waker::wake);
         Ok(())
+    }
+
+    /// The same without blocking: what is too much waits as well.
+    pub(super) fn push(&self, chunk: Bytes) -> Result<(), Closed> {
+        let mut shared = self.0.lock();
+        if shared.closed {
+            return Err(Closed);
+        }
+        shared.len += chunk.len();
+        shared.chunks.push_back(chunk);
+        let receiver = shared.receiver.take();
+        drop(shared);
+        receiver.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Ready when not too much waits.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<(), Closed>> {
+        let mut shared = self.0.lock();
+        if shared.closed {
+            return Poll::Ready(Err(Closed));
+        }
+        if shared.len < FULL {
+            return Poll::Ready(Ok(()));
+        }
+        shared.sender = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Ends it well, perhaps with trailers.
+    pub(super) fn finish(&self, trailers: Option<HeaderMap>) {
+        self.0.lock().trailers = trailers;
+        self.end(Ok(()));
     }
 
     /// Says how it ended.
@@ -92,7 +125,9 @@ impl Receiver {
             let was_full = shared.len >= FULL;
             shared.len -= chunk.len();
             if was_full && shared.len < FULL {
-                self.0.room.notify_one();
+                let sender = shared.sender.take();
+                drop(shared);
+                self.0.make_room(sender);
             }
             return Poll::Ready(Some(Ok(chunk)));
         }
@@ -109,26 +144,37 @@ impl Receiver {
         }
     }
 
+    /// What comes after the last chunk.
+    pub(super) fn take_trailers(&self) -> Option<HeaderMap> {
+        self.0.lock().trailers.take()
+    }
+
     /// Whether nothing more will come.
     pub(super) fn is_at_end(&self) -> bool {
         let shared = self.0.lock();
-        shared.chunks.is_empty() && matches!(shared.end, Some(Ok(())))
+        shared.chunks.is_empty() && shared.trailers.is_none() && matches!(shared.end, Some(Ok(())))
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        let left = {
+        let (left, sender) = {
             let mut shared = self.0.lock();
             shared.closed = true;
-            std::mem::take(&mut shared.chunks)
+            (std::mem::take(&mut shared.chunks), shared.sender.take())
         };
         drop(left);
-        self.0.room.notify_one();
+        self.0.make_room(sender);
     }
 }
 
 impl Pipe {
+    /// Wakes the sender, which waits in one way or the other.
+    fn make_room(&self, sender: Option<Waker>) {
+        self.room.notify_one();
+        sender.into_iter().for_each(Waker::wake);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! Polls the kernel, and tells tasks that a socket of theirs may be read or written again.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::accept::Seat;
 /// So many events are taken from the kernel at once.
 const EVENTS: usize = 256;
 const WAKE: Token = Token(usize::MAX);
+const CLOCK: Token = Token(usize::MAX - 1);
 
 pub(super) struct Reactor {
     /// Of the holder of the baton; the lock is never waited for.
@@ -99,10 +100,21 @@ impl Reactor {
     /// Watches a listener, as its seat says.
     pub(super) fn seat(&self, listener: &Arc<Listener>) -> io::Result<(Arc<Source>, Seat)> {
         let source = self.watch(listener.as_ref(), Interest::READABLE)?;
-        let epoll = self.registry.as_raw_fd();
-        let seat = Seat::in_epoll_of(epoll, source.token as u64, listener);
+        let seat = Seat::in_epoll_of(self.epoll(), source.token as u64, listener);
         seat.map(|seat| (Arc::clone(&source), seat))
             .inspect_err(|_| self.forget(&source))
+    }
+
+    /// Has a timer's descriptor end a wait when it rings.
+    pub(super) fn watch_clock(&self, fd: &impl AsFd) -> io::Result<()> {
+        let raw = fd.as_fd().as_raw_fd();
+        self.registry
+            .register(&mut SourceFd(&raw), CLOCK, Interest::READABLE)
+    }
+
+    /// The number of the epoll, which is open as long as this is.
+    pub(super) fn epoll(&self) -> RawFd {
+        self.registry.as_raw_fd()
     }
 
     /// The descriptor is closed. An event that is already under way may then meet the next one

@@ -29,6 +29,8 @@ pub(crate) trait Ground {
     /// Asks the kernel for events, and waits for some if told to; says `back` before it passes
     /// them on.
     fn poll_kernel(&self, wait: bool, back: impl FnOnce());
+    /// This thread has no call to make, and waits for the baton.
+    fn rest(&self);
     /// Ends such a wait.
     fn wake_kernel(&self);
     /// Whether the kernel was last asked some time ago.
@@ -75,7 +77,10 @@ impl<T, C> Relay<T, C> {
         let mut holds = holds || self.crew.wait_for_baton(&self.baton);
         while holds {
             match self.hold(ground) {
-                Left::Baton => holds = self.crew.wait_for_baton(&self.baton),
+                Left::Baton => {
+                    ground.rest();
+                    holds = self.crew.wait_for_baton(&self.baton);
+                }
                 Left::Nothing => {
                     self.crew.end();
                     return ground.over();

@@ -63,6 +63,12 @@ impl RequestBody {
                 .is_none_or(|rest| rest.incoming.is_end_stream())
     }
 
+    /// Whether [`next_chunk`](Self::next_chunk) answers without waiting.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty() || self.rest.is_none()
+    }
+
     /// The next piece as it came from the client, without a copy; `None` at the end.
     ///
     /// # Errors

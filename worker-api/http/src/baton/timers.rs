@@ -63,6 +63,11 @@ impl Timers {
         now
     }
 
+    /// How long there have been timers when somebody last looked at the clock.
+    pub(super) fn nanos(&self) -> u64 {
+        self.shared.now.load(Ordering::Relaxed)
+    }
+
     /// A turn of the loop begins.
     pub(super) fn begin_turn(&self) {
         let now = self.shared.now.load(Ordering::Relaxed);

@@ -9,32 +9,50 @@ use std::time::Instant;
 use hyper::rt::Timer;
 use worker_api::Stage;
 
-use super::Handler;
-use super::call::{Caller, Calls};
+use super::executor::Core;
+use super::files::Files;
 use super::socket::Stream;
 use super::timers::{Alarm, Timers};
 use crate::accept::Open;
 use crate::conn::Connection;
 use crate::lifecycle::Lifecycle;
+use crate::service::App;
 use crate::setup::Setup;
 
+/// What takes the requests of a house's connections.
+pub(super) trait Reception: Send + Sync + 'static {
+    /// The app, as one connection has it.
+    type App: App<Answer: Send, Future: Send> + Send + 'static;
+
+    /// Who runs the connections.
+    fn core(&self) -> &Arc<Core>;
+
+    /// The app for a connection whose responses promise `files`.
+    fn app(self: &Arc<Self>, files: Files) -> Self::App;
+}
+
 /// What the connections of a worker have in common.
-pub(super) struct House<H> {
+pub(super) struct House<R> {
     pub(super) setup: Arc<Setup>,
-    pub(super) calls: Arc<Calls<H>>,
+    reception: Arc<R>,
     guests: AtomicUsize,
 }
 
 /// Counts a connection's task while it lives.
-struct Guest<H>(Arc<House<H>>);
+struct Guest<R: Reception>(Arc<House<R>>);
 
-impl<H> House<H> {
-    pub(super) fn new(setup: Arc<Setup>, calls: Calls<H>) -> Arc<Self> {
+impl<R: Reception> House<R> {
+    pub(super) fn new(setup: Arc<Setup>, reception: Arc<R>) -> Arc<Self> {
         Arc::new(Self {
             setup,
-            calls: Arc::new(calls),
+            reception,
             guests: AtomicUsize::new(0),
         })
+    }
+
+    /// Who runs the connections.
+    pub(super) fn core(&self) -> &Arc<Core> {
+        self.reception.core()
     }
 
     /// Whether there is no connection. When the last one of a worker that is on its way out has
@@ -44,34 +62,30 @@ impl<H> House<H> {
     }
 }
 
-impl<H> Drop for Guest<H> {
+impl<R: Reception> Drop for Guest<R> {
     fn drop(&mut self) {
-        let House {
-            setup,
-            calls,
-            guests,
-        } = &*self.0;
+        let House { setup, guests, .. } = &*self.0;
         if guests.fetch_sub(1, Ordering::AcqRel) == 1 && !setup.drain.stage().accepts() {
-            calls.core.wake_all();
+            self.0.core().wake_all();
         }
     }
 }
 
 /// The task.
-pub(super) struct Visit<H: Handler> {
-    phase: Phase<H>,
-    _guest: Guest<H>,
+pub(super) struct Visit<R: Reception> {
+    phase: Phase<R>,
+    _guest: Guest<R>,
 }
 
-enum Phase<H: Handler> {
+enum Phase<R: Reception> {
     /// It has not sent a byte.
-    Silent(Silent<H>),
-    Speaking(Pin<Box<Connection<Stream, Caller<H>, Timers>>>),
+    Silent(Silent<R>),
+    Speaking(Pin<Box<Connection<Stream, R::App, Timers>>>),
     Over,
 }
 
-struct Silent<H> {
-    house: Arc<House<H>>,
+struct Silent<R> {
+    house: Arc<House<R>>,
     stream: Stream,
     open: Open,
     accepted: Instant,
@@ -79,9 +93,9 @@ struct Silent<H> {
     deadline: Option<Instant>,
 }
 
-impl<H: Handler> Visit<H> {
-    pub(super) fn new(house: &Arc<House<H>>, stream: Stream) -> Self {
-        let timers = &house.calls.core.timers;
+impl<R: Reception> Visit<R> {
+    pub(super) fn new(house: &Arc<House<R>>, stream: Stream) -> Self {
+        let timers = &house.core().timers;
         let accepted = timers.now();
         house.guests.fetch_add(1, Ordering::AcqRel);
         Self {
@@ -98,7 +112,7 @@ impl<H: Handler> Visit<H> {
     }
 }
 
-impl<H: Handler> Future for Visit<H> {
+impl<R: Reception> Future for Visit<R> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -120,7 +134,7 @@ impl<H: Handler> Future for Visit<H> {
     }
 }
 
-impl<H: Handler> Silent<H> {
+impl<R: Reception> Silent<R> {
     /// Ready when it has spoken, or its time is over: how such a connection ends is the
     /// [`Connection`]'s to say.
     fn poll(&mut self, stage: Stage, cx: &mut Context<'_>) -> Poll<()> {
@@ -138,12 +152,14 @@ impl<H: Handler> Silent<H> {
         Pin::new(&mut self.alarm).poll(cx)
     }
 
-    fn into_speaking(self) -> Phase<H> {
-        let House { setup, calls, .. } = &*self.house;
-        let caller = Caller::new(calls, self.stream.files().clone());
-        let timers = calls.core.timers.clone();
+    fn into_speaking(self) -> Phase<R> {
+        let House {
+            setup, reception, ..
+        } = &*self.house;
+        let app = reception.app(self.stream.files().clone());
+        let timers = reception.core().timers.clone();
         let connection =
-            Connection::late(setup, timers, self.stream, caller, self.open, self.accepted);
+            Connection::late(setup, timers, self.stream, app, self.open, self.accepted);
         Phase::Speaking(Box::pin(connection))
     }
 }

@@ -43,6 +43,8 @@ pub struct Client {
     /// The client as far as proxies are to be believed: the last address in `X-Forwarded-For`
     /// that is not a believed proxy itself, else that of `peer`.
     pub address: Option<IpAddr>,
+    /// This end of the connection; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
     /// Whether the client came by HTTPS, by the word of a believed proxy.
     pub https: bool,
 }
@@ -53,6 +55,7 @@ impl Client {
         Self {
             peer,
             address: peer.map(|peer| peer.ip().to_canonical()),
+            local: None,
             https: false,
         }
     }

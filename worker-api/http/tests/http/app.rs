@@ -71,8 +71,10 @@ fn the_worker_process() {
     });
     let heard = Arc::clone(&side);
     std::thread::spawn(move || heard.hear());
-    if std::env::var(DRIVER).unwrap() == "baton" {
-        return crate::blocking_app::serve(worker, side, counts);
+    match std::env::var(DRIVER).unwrap().as_str() {
+        "baton" => return crate::blocking_app::serve(worker, side, counts),
+        "hosted" => return crate::looped_app::serve(worker, side, counts),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -102,7 +104,7 @@ impl Side {
             .unwrap();
     }
 
-    async fn hold(&self) {
+    pub(crate) async fn hold(&self) {
         self.released.acquire().await.unwrap().forget();
     }
 

@@ -254,3 +254,25 @@ fn a_connection_that_was_taken_over_holds_no_call() {
     client.stream().shutdown(std::net::Shutdown::Write).unwrap();
     pod.expect("upgrade ended");
 }
+
+#[test]
+fn a_call_that_hangs_is_told_once_and_one_that_waits_for_its_client_is_none() {
+    let mut pod = Pod::<Baton>::with()
+        .env("TEST_HANG_MILLIS", "50")
+        .env("GRACEFORK_THREADS", "2")
+        .start();
+    let mut slow = pod.connect();
+    slow.send("POST /count HTTP/1.1\r\nhost: t\r\ncontent-length: 100000\r\n\r\n");
+    pod.expect("counting");
+    for _ in 0..2 {
+        let mut busy = pod.connect();
+        busy.ask("/block");
+        pod.expect("blocking");
+        pod.expect("hung");
+        pod.release();
+        assert_eq!(busy.reply().status, 200);
+    }
+    slow.send("x".repeat(100_000));
+    pod.expect("whole");
+    assert_eq!(slow.reply().body, b"100000");
+}

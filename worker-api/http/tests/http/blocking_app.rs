@@ -5,17 +5,33 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode, header};
 use worker_api::Worker;
-use worker_http::{Body, Request, Response, Upgraded};
+use worker_http::{Body, Request, Response, Surroundings, Upgraded};
 
 use crate::app::{Counts, LARGE, Side};
 
 pub(crate) fn serve(worker: Worker, side: Arc<Side>, counts: Arc<Counts>) {
-    let handler = move |request: Request| answer(request, &side, &counts);
-    worker_http::serve(worker, handler).unwrap();
+    let own = Arc::clone(&side);
+    let handler = move |request: Request| answer(request, &own, &counts);
+    worker_http::serve_within(worker, handler, Around(side)).unwrap();
+}
+
+/// Says that a call hangs, where a test has set a time for that.
+struct Around(Arc<Side>);
+
+impl Surroundings for Around {
+    fn hang_timeout(&self) -> Option<Duration> {
+        let millis = std::env::var("TEST_HANG_MILLIS").ok()?;
+        Some(Duration::from_millis(millis.parse().unwrap()))
+    }
+
+    fn hung(&self) {
+        self.0.tell("hung");
+    }
 }
 
 fn answer(request: Request, side: &Arc<Side>, counts: &Counts) -> Response {

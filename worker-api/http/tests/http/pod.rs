@@ -41,6 +41,12 @@ impl Driver for Baton {
     const NAME: &str = "baton";
 }
 
+pub(crate) struct Hosted;
+
+impl Driver for Hosted {
+    const NAME: &str = "hosted";
+}
+
 pub(crate) struct Pod<D> {
     driver: PhantomData<D>,
     child: Child,

@@ -64,6 +64,12 @@ impl Account {
         }
     }
 
+    fn hangs(&mut self, now: Moment) {
+        if self.stage == Stage::Ready {
+            self.due = Some(now);
+        }
+    }
+
     fn extend(&mut self, until: Moment, drain_until: Option<Moment>) {
         if let Some(due) = &mut self.due {
             match self.stage {
@@ -211,6 +217,7 @@ impl Accounts {
         if let Some(account) = self.open.get_mut(&id) {
             match report {
                 Report::Watchdog => account.ping(now),
+                Report::Hung => account.hangs(now),
                 Report::Hello { .. } => account.greeted = true,
                 Report::ExtendTimeout(length) => account.extend(now + *length, drain_until),
                 _ => {}

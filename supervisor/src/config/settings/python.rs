@@ -1,0 +1,61 @@
+//! `[python]` and `[security]`.
+
+use super::Support::Now;
+use super::{Setting, UNSAID};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        path: "python.executable",
+        support: Now(|draft| &mut draft.python.executable),
+        default: r#""python3""#,
+        example: r#"".venv/bin/python""#,
+        doc: "The interpreter that hosts the app, with the package gracefork installed. Left as it is, a python3 beside gracefork itself is taken, else the one in PATH.",
+        ..UNSAID
+    },
+    Setting {
+        path: "python.interface",
+        support: Now(|draft| &mut draft.python.interface),
+        default: r#""auto""#,
+        example: r#""asgi""#,
+        doc: "What the app is called by; \"auto\" finds out from the app. gunicorn's worker classes sync, gthread and uvicorn.workers.UvicornWorker are understood.",
+        flags: &["--worker-class", "-k"],
+        gunicorn: Some("worker_class"),
+        ..UNSAID
+    },
+    Setting {
+        path: "python.loop",
+        support: Now(|draft| &mut draft.python.event_loop),
+        default: r#""auto""#,
+        example: r#""uvloop""#,
+        doc: "The event loop of an ASGI app; \"auto\" is uvloop where it is installed.",
+        flags: &["--asgi-loop"],
+        gunicorn: Some("asgi_loop"),
+        ..UNSAID
+    },
+    Setting {
+        path: "python.lifespan",
+        support: Now(|draft| &mut draft.python.lifespan),
+        default: r#""auto""#,
+        example: r#""on""#,
+        doc: "Whether an ASGI app is told of its start and end; \"auto\" leaves it to the app, \"on\" demands that it listens.",
+        flags: &["--asgi-lifespan"],
+        gunicorn: Some("asgi_lifespan"),
+        ..UNSAID
+    },
+    Setting {
+        path: "python.config",
+        support: Now(|draft| &mut draft.python.config),
+        example: r#""gunicorn_config.py""#,
+        doc: "A gunicorn config file, for its hooks and settings; they are under everything else that is given. `-c FILE.py` says the same, and gunicorn.conf.py in the working directory is found where no config file is named.",
+        gunicorn: Some("config"),
+        ..UNSAID
+    },
+    Setting {
+        path: "security.umask",
+        support: Now(|draft| &mut draft.config.security.umask),
+        example: r#""022""#,
+        doc: "File mode bits that workers never set, in octal. Left out, they are the master's.",
+        flags: &["--umask", "-m"],
+        ..UNSAID
+    },
+];

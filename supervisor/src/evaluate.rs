@@ -1,0 +1,168 @@
+//! Config files that are programs: run by the app's interpreter, never by the master.
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use crate::config::{self, App, Evaluated, Sources, Unevaluated};
+use crate::event_loop::spec;
+use crate::sys::inquiry::{Answer, Inquiry};
+use crate::sys::process::End;
+
+/// How long a config file may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What evaluates it; the package brings it.
+const MODULE: [&str; 2] = ["-m", "gracefork._config"];
+
+/// What prints it as TOML.
+const MIGRATION: [&str; 2] = ["-m", "gracefork._migrate"];
+
+/// The program that prints the config file which these sources name as TOML.
+///
+/// # Errors
+/// What is wrong, for people: with the sources, the interpreter, or the file.
+pub fn migration(sources: &Sources) -> Result<Command, String> {
+    let found = config::unevaluated(sources).map_err(|problems| problems.to_string())?;
+    let written = sources.file.as_deref().unwrap_or(Path::new(""));
+    let config = found.ok_or_else(|| {
+        let name = written.display();
+        format!("error: `{name}` is no gunicorn config file\n  = help: name one that ends in .py")
+    })?;
+    let (interpreter, _) = interpreter(&config)?;
+    let mut program = Command::new(interpreter);
+    program.args(MIGRATION).arg(written);
+    Ok(program)
+}
+
+/// What runs a config program, and as which app: where, and with which environment.
+fn interpreter(config: &Unevaluated) -> Result<(PathBuf, App), String> {
+    let app = App {
+        program: String::new(),
+        args: Vec::new(),
+        chdir: config.chdir.clone(),
+        env: config.env.iter().cloned().collect(),
+    };
+    let found = spec::interpreter(&config.executable, config.by_default, &app);
+    let found = found.map_err(|problem| problem.to_string())?;
+    Ok((found, app))
+}
+
+/// A config file that is being evaluated.
+#[derive(Debug)]
+pub struct Evaluation {
+    file: PathBuf,
+    interpreter: PathBuf,
+    inquiry: Inquiry,
+    deadline: Instant,
+    is_late: bool,
+}
+
+impl Evaluation {
+    /// Begin, if these sources name such a file.
+    ///
+    /// # Errors
+    /// What is wrong, for people: with the other sources, the interpreter, or the file.
+    pub fn begin(sources: &Sources) -> Result<Option<Self>, String> {
+        let found = config::unevaluated(sources).map_err(|problems| problems.to_string())?;
+        let Some(config) = found else {
+            return Ok(None);
+        };
+        let file = config.file.clone();
+        if !file.is_file() {
+            let name = file.display();
+            return Err(format!(
+                "error: cannot read the config file `{name}`: there is no such file"
+            ));
+        }
+        let (interpreter, app) = interpreter(&config)?;
+        let mut args = MODULE.map(str::to_owned).to_vec();
+        args.push(file.to_string_lossy().into_owned());
+        let env = spec::foreign_environment(&app);
+        let inquiry = Inquiry::start(&interpreter, &args, env, &app.chdir)
+            .map_err(|error| format!("error: cannot run {}: {error}", interpreter.display()))?;
+        Ok(Some(Self {
+            file,
+            interpreter,
+            inquiry,
+            deadline: Instant::now() + LIMIT,
+            is_late: false,
+        }))
+    }
+
+    /// The process that does it.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.inquiry.pid()
+    }
+
+    /// What becomes readable when there is something to [`advance`](Self::advance).
+    pub fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.inquiry.sources()
+    }
+
+    /// When to [`advance`](Self::advance) at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        (!self.is_late).then_some(self.deadline)
+    }
+
+    /// Give it up, and leave nothing behind.
+    pub fn stop(self) {
+        self.inquiry.end();
+    }
+
+    /// Go on; the outcome, once it is there: the answer and what the file said
+    /// beside it, or what is wrong, for people.
+    pub fn advance(&mut self) -> Option<Result<(Evaluated, String), String>> {
+        if !self.is_late && self.deadline <= Instant::now() {
+            self.is_late = true;
+            self.inquiry.kill();
+        }
+        let answer = self.inquiry.advance()?;
+        Some(self.conclude(answer))
+    }
+
+    fn conclude(&self, answer: Answer) -> Result<(Evaluated, String), String> {
+        let said = String::from_utf8_lossy(&answer.error).trim_end().to_owned();
+        let said = config::visible_lines(&said);
+        let name = self.file.display();
+        match answer.end {
+            _ if self.is_late => {
+                let limit = LIMIT.as_secs();
+                Err(format!(
+                    "error: the config file `{name}` took longer than {limit} s"
+                ))
+            }
+            End::Exited(0) => {
+                let evaluated = Evaluated {
+                    file: self.file.clone(),
+                    answer: String::from_utf8_lossy(&answer.output).into_owned(),
+                };
+                Ok((evaluated, said))
+            }
+            // Python itself says so when there is no such module.
+            End::Exited(_) if said.contains("No module named") && said.contains("gracefork") => {
+                let python = self.interpreter.display();
+                Err(format!(
+                    "error: {python} has no package gracefork\n  = help: {python} -m pip install gracefork, or name another interpreter: `python.executable`"
+                ))
+            }
+            End::Exited(status) if said.is_empty() => Err(format!(
+                "error: the config file `{name}` ended with exit status {status}"
+            )),
+            // The package says it as we would; behind a traceback, if there is one.
+            End::Exited(_) if said.lines().any(|line| line.starts_with("error: ")) => Err(said),
+            End::Exited(_) => Err(format!("error: the config file `{name}` fails\n{said}")),
+            End::Killed(signal, _) => {
+                let signal = crate::sys::signals::name(signal);
+                Err(format!(
+                    "error: the config file `{name}` was killed: {signal}"
+                ))
+            }
+        }
+    }
+}

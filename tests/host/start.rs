@@ -1,0 +1,221 @@
+//! The start, when it goes well and when it does not.
+
+use std::time::{Duration, Instant};
+
+use super::site::Site;
+use super::{host, version};
+use crate::harness::programs::{skip, unshare_works};
+use crate::harness::{Server, Signal, eventually, process};
+
+/// For an import or a hook that takes long enough to be met on the way.
+const SLEEP: &str = "import time\nprint('it takes its time', flush=True)\ntime.sleep(600)\n";
+
+#[test]
+fn an_app_is_served_by_workers_that_are_the_masters_children() {
+    let site = Site::new();
+    let server = site.plain().start();
+    assert_eq!(version(&server), "one");
+    let host = host(&server);
+    let mut children = process::children(server.pid());
+    children.retain(|&pid| pid != host);
+    children.sort_unstable();
+    let mut workers = server.worker_pids();
+    workers.sort_unstable();
+    assert_eq!(children, workers);
+    assert!(process::children(host).is_empty());
+    let levels = server.status().workers;
+    assert!(levels.iter().all(|worker| worker.level == "native"));
+    server.shut_down();
+}
+
+#[test]
+fn as_pid_1_too() {
+    if !unshare_works() {
+        return skip("a pid namespace (unshare --pid --fork --mount-proc)");
+    }
+    let site = Site::new();
+    let server = site.plain().pid_1().start();
+    assert_eq!(version(&server), "one");
+    let status = server.status();
+    let inside = |pid: u32| {
+        process::children(server.pid()).into_iter().find(|&outer| {
+            let status =
+                std::fs::read_to_string(format!("/proc/{outer}/status")).unwrap_or_default();
+            let ids = status
+                .lines()
+                .find(|line| line.starts_with("NSpid:"))
+                .unwrap_or_default();
+            ids.split_whitespace().last() == Some(&pid.to_string())
+        })
+    };
+    let worker = inside(status.workers[0].pid.unwrap()).unwrap();
+    server.watch(worker).signal(Signal::KILL);
+    server.wait_status("a new worker", |status| {
+        status.workers.iter().any(|worker| worker.restarts == 1) && status.ready_workers == 2
+    });
+    let host = inside(status.hosts[0].pid).unwrap();
+    server.watch(host).signal(Signal::KILL);
+    server.wait_status("no host", |status| status.hosts.is_empty());
+    assert_eq!(version(&server), "one");
+    assert!(process::zombies(server.pid()).is_empty());
+    server.shut_down();
+}
+
+#[test]
+fn an_import_that_fails_ends_the_start_with_4_and_is_told_once() {
+    for preload in [true, false] {
+        let site = Site::new();
+        site.app("one", "import nothing_like_this");
+        let server = site.plain().set("workers.preload", preload).spawn();
+        server.expect_exit(4);
+        assert_eq!(server.log.count(&["modulenotfounderror", "traceback"]), 0);
+        server.wait_log(&["line 1, in <module>"]);
+        assert_eq!(server.log.count(&["start given up"]), 1);
+        let told = server.log.count(&["cannot be started"]);
+        let fatal = server.log.count(&["asks not to be replaced"]);
+        assert!(told + fatal >= 1, "{}", server.log.text());
+        if preload {
+            assert_eq!(told, 1, "{}", server.log.text());
+        }
+    }
+}
+
+#[test]
+fn a_hook_that_fails_before_the_first_fork_ends_the_start_with_1() {
+    let site = Site::new();
+    site.config("def on_starting(server):\n    raise RuntimeError('no database')\n");
+    let server = site.builder().spawn();
+    server.expect_exit(1);
+    server.wait_log(&["on_starting", "no database"]);
+    assert_eq!(server.log.count(&["configuration does not hold"]), 1);
+}
+
+#[test]
+fn a_hook_that_refuses_every_fork_ends_the_start_with_3() {
+    let site = Site::new();
+    site.config("def pre_fork(server, worker):\n    raise RuntimeError('no more')\n");
+    let server = site.builder().set("workers.restart.crash_limit", 2).spawn();
+    server.expect_exit(3);
+    server.wait_log(&["a worker cannot be started", "pre_fork", "no more"]);
+}
+
+#[test]
+fn a_config_file_that_fails_ends_the_start_with_1() {
+    let site = Site::new();
+    site.config("workers = 2\nraise RuntimeError('no such region')\n");
+    let server = site.builder().spawn();
+    server.expect_exit(1);
+    server.wait_log(&["line 2, in <module>"]);
+    assert_eq!(server.log.count(&["RuntimeError: no such region"]), 1);
+}
+
+#[test]
+fn an_interpreter_without_the_package_is_told_what_to_install() {
+    let site = Site::new();
+    let server = site.plain().env("PYTHONPATH", "/").spawn();
+    server.expect_exit(1);
+    server.wait_log(&["install the package gracefork"]);
+    site.config("workers = 2\n");
+    let server = site.builder().env("PYTHONPATH", "/").spawn();
+    server.expect_exit(1);
+    server.wait_log(&["-m pip install gracefork"]);
+}
+
+#[test]
+fn sigterm_ends_a_start_promptly_wherever_it_is() {
+    // While the config file runs, while the host imports, while the workers do.
+    for (config, preload) in [(SLEEP, false), ("", true), ("", false)] {
+        let site = Site::new();
+        site.config(config);
+        site.app("one", if config.is_empty() { SLEEP } else { "" });
+        let server = site.builder().set("workers.preload", preload).spawn();
+        if config.is_empty() {
+            server.wait_log(&["it takes its time"]);
+        } else {
+            eventually("the config file is being run", || {
+                !process::children(server.pid()).is_empty()
+            });
+        }
+        let term = server.signal(Signal::TERM);
+        let exit = server.expect_exit(0);
+        assert!(
+            exit.after(term) < Duration::from_secs(2),
+            "{:?}",
+            exit.after(term)
+        );
+    }
+}
+
+#[test]
+fn a_host_that_never_gets_ready_is_aborted_and_shows_where_it_hung() {
+    let site = Site::new();
+    site.app("one", SLEEP);
+    let server = site
+        .plain()
+        .set("workers.preload", true)
+        .set("workers.boot_timeout", "2s")
+        .set("workers.restart.crash_limit", 2)
+        .spawn();
+    server.expect_exit(3);
+    server.wait_log(&["host told to abort"]);
+    server.wait_log(&["main.py", "line 3 in <module>"]);
+}
+
+#[test]
+fn when_the_master_is_killed_no_process_is_left() {
+    let site = Site::new();
+    let server = site.plain().start();
+    let mut all = server.watch_workers();
+    all.push(server.watch(host(&server)));
+    server.signal(Signal::KILL);
+    server.wait_exit();
+    for process in &all {
+        server.wait_gone(process);
+    }
+    server.assert_no_leftovers();
+}
+
+#[test]
+fn an_import_that_starts_threads_is_told_with_their_names() {
+    let site = Site::new();
+    site.app(
+        "one",
+        "import threading\nthreading.Thread(target=threading.Event().wait, name='poller', daemon=True).start()\n",
+    );
+    let server = site.plain().set("workers.preload", true).start();
+    server.wait_log(&["threads", "poller"]);
+    assert_eq!(server.log.count(&["poller"]), 1);
+    server.shut_down();
+}
+
+#[test]
+fn file_mode_bits_are_those_that_were_asked_for() {
+    let site = Site::new();
+    site.app(
+        "one",
+        "import os\nopen(f'made-{os.getpid()}', 'w').close()\n",
+    );
+    let server = site.plain().set("security.umask", "027").start();
+    let made = site.path(&format!("made-{}", server.worker_pids()[0]));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&made.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o640);
+    server.shut_down();
+}
+
+#[test]
+fn a_fork_of_a_preloaded_app_is_ready_at_once() {
+    let site = Site::new();
+    site.app("one", "import time\ntime.sleep(1)\n");
+    let server: Server = site.plain().set("workers.preload", true).start();
+    let worker = server.watch(server.worker_pids()[0]);
+    let killed = Instant::now();
+    worker.signal(Signal::KILL);
+    server.wait_status("a new worker", |status| {
+        status.workers.iter().any(|worker| worker.restarts == 1) && status.ready_workers == 2
+    });
+    assert!(
+        killed.elapsed() < Duration::from_secs(1),
+        "it did not import again"
+    );
+    server.shut_down();
+}

@@ -1,0 +1,225 @@
+//! Deaths, reloads and recycling.
+
+use std::fs;
+use std::time::Duration;
+
+use super::site::Site;
+use super::{has, host, reload, reload_in_vain, version};
+use crate::harness::{Signal, process};
+
+#[test]
+fn a_worker_that_dies_is_forked_anew_by_the_same_host() {
+    let site = Site::new();
+    let server = site.plain().start();
+    let (host_before, worker) = (host(&server), server.watch(server.worker_pids()[0]));
+    worker.signal(Signal::SEGV);
+    server.wait_status("a new worker", |status| {
+        status.workers.iter().any(|worker| worker.restarts == 1) && status.ready_workers == 2
+    });
+    server.wait_log(&["worker died", "SIGSEGV"]);
+    assert_eq!(host(&server), host_before);
+    assert!(process::zombies(server.pid()).is_empty());
+    server.shut_down();
+}
+
+#[test]
+fn a_host_that_dies_leaves_its_workers_and_the_next_one_comes_with_the_next_worker() {
+    let site = Site::new();
+    let server = site.plain().start();
+    let (first, workers) = (host(&server), server.worker_pids());
+    server.watch(first).signal(Signal::KILL);
+    server.wait_status("no host", |status| status.hosts.is_empty());
+    server.wait_log(&["host died", "SIGKILL"]);
+    assert_eq!(server.worker_pids(), workers);
+    assert_eq!(version(&server), "one");
+    server.watch(workers[0]).signal(Signal::KILL);
+    let status = server.wait_status("a new worker", |status| {
+        status.workers.iter().any(|worker| worker.restarts == 1) && status.ready_workers == 2
+    });
+    assert_ne!(status.hosts[0].pid, first);
+    assert!(status.pids().contains(&workers[1]));
+    assert!(process::zombies(server.pid()).is_empty());
+    server.shut_down();
+}
+
+#[test]
+fn a_reload_takes_new_code_with_preload_and_without() {
+    for preload in [true, false] {
+        let site = Site::new();
+        let server = site.plain().set("workers.preload", preload).start();
+        let first = host(&server);
+        assert_eq!(version(&server), "one");
+        site.app("two", "");
+        reload(&server);
+        assert_eq!(version(&server), "two");
+        assert_ne!(host(&server), first);
+        server.shut_down();
+    }
+}
+
+#[test]
+fn a_reload_to_code_that_does_not_import_is_rolled_back() {
+    for preload in [true, false] {
+        let site = Site::new();
+        let server = site.plain().set("workers.preload", preload).start();
+        site.app("two", "import nothing_like_this");
+        let reason = reload_in_vain(&server, "rolled_back");
+        let told = if preload {
+            "nothing_like_this"
+        } else {
+            "exit status 4"
+        };
+        assert!(reason.contains(told), "{reason}");
+        assert_eq!(version(&server), "one");
+        site.app("three", "");
+        reload(&server);
+        assert_eq!(version(&server), "three");
+        server.shut_down();
+    }
+}
+
+#[test]
+fn a_reload_to_a_config_file_that_fails_is_refused() {
+    let site = Site::new();
+    site.config("threads = 2\n");
+    let server = site.builder().start();
+    site.config("threads = 2\nthreads = many\n");
+    let reason = reload_in_vain(&server, "refused");
+    assert!(
+        reason.contains("line 2") && reason.contains("many"),
+        "{reason}"
+    );
+    site.config("threads = 'many'\n");
+    let reason = reload_in_vain(&server, "refused");
+    assert!(reason.contains("threads"), "{reason}");
+    server.shut_down();
+}
+
+#[test]
+fn a_reload_to_a_hook_that_fails_is_rolled_back() {
+    let site = Site::new();
+    site.config("");
+    let server = site.builder().start();
+    site.config("def nworkers_changed(server, new, old):\n    raise RuntimeError('no quorum')\n");
+    let reason = reload_in_vain(&server, "rolled_back");
+    assert!(reason.contains("no quorum"), "{reason}");
+    server.shut_down();
+}
+
+/// A config file that takes its setting from a FIFO, another one at each run.
+const GATED: &str = "
+import os
+number = sum(name.startswith('run-') for name in os.listdir())
+open(f'run-{number}', 'w').close()
+workers = int(open(f'gate-{number}').read())
+";
+
+#[test]
+fn while_a_config_file_runs_the_master_answers_and_a_second_reload_is_remembered() {
+    let site = Site::new();
+    site.config("");
+    let server = site.builder().workers(1).start();
+    // It waits for a writer, which is the test; the next time it runs, for another.
+    let gates = [0, 1, 2].map(|number| site.path(&format!("gate-{number}")));
+    let made = std::process::Command::new("mkfifo").args(&gates).status();
+    assert!(made.unwrap().success());
+    site.config(GATED);
+    server.signal(Signal::HUP);
+    let pid = server.pid();
+    let evaluates = || process::children(pid).len() == 3;
+    server.wait("the config file is being run", || evaluates().then_some(()));
+    server.signal(Signal::HUP);
+    server.wait("an answer", || {
+        (server.ops("/readyz")?.status == 200).then_some(())
+    });
+    assert!(server.status().last_reload.is_none());
+    // The first answer is out of date by the second signal: it is asked for anew. The new host
+    // runs the file as well.
+    for gate in &gates {
+        fs::write(gate, "1").unwrap();
+    }
+    server.wait_status("the reload", |status| has(status, "done"));
+    assert_eq!(server.status().generation, 2);
+    server.shut_down();
+}
+
+#[test]
+fn twenty_reloads_in_a_row_leave_one_host_no_zombie_and_no_descriptor() {
+    let site = Site::new();
+    site.config("");
+    let server = site.builder().start();
+    reload(&server);
+    let open = || {
+        fs::read_dir(format!("/proc/{}/fd", server.pid()))
+            .unwrap()
+            .count()
+    };
+    let before = open();
+    for _ in 0..20 {
+        reload(&server);
+    }
+    assert!(open() <= before, "{before} descriptors became {}", open());
+    assert_eq!(server.status().generation, 22);
+    assert_eq!(process::children(server.pid()).len(), 3);
+    assert!(process::zombies(server.pid()).is_empty());
+    server.shut_down();
+}
+
+#[test]
+fn hurried_reloads_end_in_one_generation() {
+    let site = Site::new();
+    let server = site.plain().set("workers.preload", true).start();
+    for _ in 0..10 {
+        server.signal(Signal::HUP);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    site.app("two", "");
+    server.signal(Signal::HUP);
+    server.wait_status("the last reload", |status| {
+        let newest = |generation| generation == status.generation;
+        has(status, "done")
+            && status.hosts.iter().all(|host| newest(host.generation))
+            && status
+                .workers
+                .iter()
+                .all(|worker| newest(worker.generation))
+            && status.ready_workers == 2
+    });
+    assert_eq!(version(&server), "two");
+    assert!(process::zombies(server.pid()).is_empty());
+    server.shut_down();
+}
+
+#[test]
+fn a_worker_that_has_served_its_share_is_replaced() {
+    let site = Site::new();
+    let server = site
+        .plain()
+        .workers(1)
+        .set("workers.max_requests", 3)
+        .start();
+    let first = server.worker_pids();
+    for _ in 0..3 {
+        assert_eq!(version(&server), "one");
+    }
+    server.wait_status("another worker alone", |status| {
+        status.pids() != first && status.workers.len() == 1 && status.ready_workers == 1
+    });
+    server.shut_down();
+}
+
+#[test]
+fn sigterm_in_the_middle_of_a_reload_is_a_normal_shutdown() {
+    let site = Site::new();
+    let server = site.plain().set("workers.preload", true).start();
+    site.app(
+        "two",
+        "import time\nprint('it takes its time', flush=True)\ntime.sleep(600)\n",
+    );
+    server.signal(Signal::HUP);
+    server.wait_log(&["it takes its time"]);
+    assert_eq!(server.status().hosts.len(), 2);
+    let term = server.signal(Signal::TERM);
+    let exit = server.expect_exit(0);
+    assert!(exit.after(term) < Duration::from_secs(3));
+}

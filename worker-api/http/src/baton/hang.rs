@@ -1,0 +1,152 @@
+//! Which calls have not moved for too long. It costs a call two stores, and wakes nobody up unless
+//! a call lasts: whoever waits for the kernel meanwhile does so no longer than to its time.
+
+use std::cell::OnceCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// One clock for each thread that makes calls.
+pub(super) struct Clocks {
+    limit: Option<u64>,
+    clocks: Mutex<Vec<Arc<Clock>>>,
+}
+
+/// When the call of a thread last moved, in nanoseconds of the [`Timers`](super::timers::Timers);
+/// or one of the times below, that cannot be.
+#[derive(Default)]
+struct Clock(AtomicU64);
+
+/// There is no call.
+const NONE: u64 = 0;
+/// It waits for its client.
+const WAITS: u64 = u64::MAX;
+/// It hangs, as was said already.
+const TOLD: u64 = u64::MAX - 1;
+
+thread_local! {
+    static MINE: OnceCell<Arc<Clock>> = const { OnceCell::new() };
+}
+
+impl Clocks {
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        let limit = limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(TOLD));
+        Self {
+            limit,
+            clocks: Mutex::default(),
+        }
+    }
+
+    /// This thread will make calls.
+    pub(super) fn join(&self) {
+        if self.limit.is_some() {
+            let clock = Arc::new(Clock::default());
+            self.lock().push(Arc::clone(&clock));
+            // The first time is the only one.
+            MINE.with(|mine| drop(mine.set(clock)));
+        }
+    }
+
+    /// How long the kernel may be waited for at time `now`: until a call may hang.
+    pub(super) fn left(&self, now: u64) -> Option<Duration> {
+        let limit = self.limit?;
+        let clocks = self.lock();
+        let left = clocks.iter().filter_map(|clock| {
+            match clock.0.load(Ordering::Relaxed) {
+                NONE => None,
+                // It goes on without a word.
+                WAITS | TOLD => Some(limit),
+                since => Some(since.saturating_add(limit).saturating_sub(now)),
+            }
+        });
+        left.min().map(Duration::from_nanos)
+    }
+
+    /// How many calls are found to hang at time `now`, for the first time.
+    pub(super) fn count_hung(&self, now: u64) -> usize {
+        let Some(limit) = self.limit else { return 0 };
+        let clocks = self.lock();
+        let hung = clocks.iter().filter(|clock| {
+            let since = clock.0.load(Ordering::Relaxed);
+            let hangs = !matches!(since, NONE | WAITS | TOLD) && now.saturating_sub(since) >= limit;
+            hangs && clock.turn(since, TOLD)
+        });
+        hung.count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Clock>>> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock {
+    /// `false` if it has moved meanwhile.
+    fn turn(&self, before: u64, after: u64) -> bool {
+        self.0
+            .compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// The call of this thread begins, or moves on, at time `now`.
+pub(super) fn moves(now: u64) {
+    set(now.clamp(NONE + 1, TOLD - 1));
+}
+
+/// The call of this thread has ended.
+pub(super) fn ends() {
+    set(NONE);
+}
+
+/// The call of this thread waits for its client.
+pub(super) fn waits() {
+    set(WAITS);
+}
+
+fn set(time: u64) {
+    MINE.with(|mine| {
+        if let Some(clock) = mine.get() {
+            clock.0.store(time, Ordering::Relaxed);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_nanos(100);
+
+    #[test]
+    fn a_call_hangs_when_it_has_not_moved_for_so_long_and_it_is_told_once() {
+        let clocks = Clocks::new(Some(LIMIT));
+        clocks.join();
+        assert_eq!((clocks.left(1), clocks.count_hung(1)), (None, 0));
+        moves(10);
+        assert_eq!(clocks.left(30), Some(Duration::from_nanos(80)));
+        moves(50);
+        assert_eq!((clocks.count_hung(149), clocks.count_hung(150)), (0, 1));
+        assert_eq!((clocks.left(151), clocks.count_hung(400)), (Some(LIMIT), 0));
+        ends();
+        assert_eq!((clocks.left(400), clocks.count_hung(400)), (None, 0));
+    }
+
+    #[test]
+    fn a_call_that_waits_for_its_client_does_not_hang_but_is_looked_at_again() {
+        let clocks = Clocks::new(Some(LIMIT));
+        clocks.join();
+        moves(1);
+        waits();
+        assert_eq!((clocks.left(900), clocks.count_hung(900)), (Some(LIMIT), 0));
+        moves(1000);
+        assert_eq!(clocks.count_hung(1100), 1);
+    }
+
+    #[test]
+    fn without_a_limit_there_is_nothing_to_look_at() {
+        let clocks = Clocks::new(None);
+        clocks.join();
+        moves(1);
+        assert_eq!((clocks.left(900), clocks.count_hung(900)), (None, 0));
+    }
+}

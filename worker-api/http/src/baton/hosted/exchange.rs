@@ -1,0 +1,487 @@
+//! One request and its answer: asked for in a connection's task, answered on the loop's thread,
+//! whenever that likes.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::Service;
+
+use super::super::executor::{Core, Job};
+use super::super::files::Files;
+use super::super::lead::Lead;
+use super::super::outgoing::Outgoing;
+use super::super::pipe::{Sender, pipe};
+use super::socket::Switching;
+use super::{Desk, LoopHandler};
+
+/// A body that says that it is at most so long, in bytes, is received before the call.
+const SMALL: u64 = 64 << 10;
+
+/// A request for the app, with what it takes to answer it.
+#[derive(Debug)]
+pub struct Inquiry {
+    /// Its head.
+    pub head: http::request::Parts,
+    /// Its body.
+    pub body: RequestBody,
+    /// Where the answer goes. The drain waits for it to be dropped.
+    pub reply: Reply,
+    /// The connection, if it is to be taken over.
+    pub switching: Switching,
+}
+
+/// The body of a request, as it comes.
+pub struct RequestBody(Source);
+
+enum Source {
+    Whole(Bytes),
+    Rest(Incoming),
+}
+
+impl RequestBody {
+    /// All of it, if it was received before the call and not taken yet.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.0 {
+            Source::Whole(bytes) => Some(std::mem::take(bytes)),
+            Source::Rest(_) => None,
+        }
+    }
+
+    /// Whether nothing more will come.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        match &self.0 {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Rest(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    /// The next piece, or `None` at the end. To ask for it is to have the client send it: see
+    /// [`Driver::with_connections`](super::Driver::with_connections).
+    ///
+    /// # Errors
+    /// The client went away, or what it sent is no body.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            let incoming = match &mut self.0 {
+                Source::Whole(bytes) if bytes.is_empty() => return Poll::Ready(Ok(None)),
+                Source::Whole(bytes) => return Poll::Ready(Ok(Some(std::mem::take(bytes)))),
+                Source::Rest(incoming) => incoming,
+            };
+            match ready!(Pin::new(incoming).poll_frame(cx)) {
+                None => self.0 = Source::Whole(Bytes::new()),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Poll::Ready(Ok(Some(data))),
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestBody")
+    }
+}
+
+/// The app's end of an exchange. Dropped without an answer, that is 500.
+#[derive(Debug)]
+pub struct Reply {
+    exchange: Arc<Exchange>,
+    _open: Open,
+}
+
+impl Reply {
+    /// Answers. The second answer, and one that nobody waits for, is dropped.
+    pub fn send(&self, head: http::response::Parts, answer: Answer) {
+        let files = &self.exchange.files;
+        let (outgoing, told) = match answer.0 {
+            Kind::Bytes(bytes) => (Outgoing::Bytes(bytes), None),
+            Kind::File { file, offset, len } => {
+                let files = files.clone();
+                let file = Outgoing::File {
+                    file,
+                    offset,
+                    len,
+                    files,
+                };
+                (file, None)
+            }
+            Kind::Stream(receiver, len) => {
+                let told = Arc::clone(&self.exchange);
+                (Outgoing::Pipe(receiver, len), Some(told))
+            }
+        };
+        let body = Outflow { outgoing, told };
+        let response = http::Response::from_parts(head, body);
+        let (task, _dropped) = {
+            let mut state = self.exchange.lock();
+            if state.is_over || state.was_answered {
+                (None, Some(response))
+            } else {
+                state.was_answered = true;
+                (state.task.take(), state.answer.replace(response))
+            }
+        };
+        task.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready once nothing that the app says reaches the client any more: it has gone away, or it
+    /// has all of a streamed answer.
+    pub fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.exchange.lock();
+        if state.is_over {
+            return Poll::Ready(());
+        }
+        remember(&mut state.watcher, cx);
+        Poll::Pending
+    }
+
+    /// Whether that is so.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.exchange.lock().is_over
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.exchange.lock().was_answered {
+            let mut response = http::Response::new(());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            let text = Bytes::from_static(b"Internal Server Error\n");
+            self.send(response.into_parts().0, Answer::bytes(text));
+        }
+    }
+}
+
+/// The body of an answer.
+pub struct Answer(Kind);
+
+enum Kind {
+    Bytes(Bytes),
+    File { file: File, offset: u64, len: u64 },
+    Stream(super::super::pipe::Receiver, Option<u64>),
+}
+
+impl Answer {
+    /// All of it.
+    #[must_use]
+    pub fn bytes(bytes: Bytes) -> Self {
+        Self(Kind::Bytes(bytes))
+    }
+
+    /// `len` bytes of a file from `offset` on, sent by the kernel.
+    #[must_use]
+    pub fn file(file: File, offset: u64, len: u64) -> Self {
+        Self(Kind::File { file, offset, len })
+    }
+
+    /// What is given to the other end, of which it says how long it is.
+    #[must_use]
+    pub fn stream(len: Option<u64>) -> (StreamBody, Self) {
+        let (sender, receiver) = pipe();
+        (StreamBody(sender), Self(Kind::Stream(receiver, len)))
+    }
+}
+
+/// The app's end of a streamed answer. Dropped before its end, the answer is cut off.
+pub struct StreamBody(Sender);
+
+impl StreamBody {
+    /// Adds a piece.
+    ///
+    /// # Errors
+    /// The client has gone away.
+    pub fn push(&self, chunk: Bytes) -> io::Result<()> {
+        self.0.push(chunk).map_err(|_| gone())
+    }
+
+    /// Ready when the client has taken enough for another piece.
+    ///
+    /// # Errors
+    /// The client has gone away.
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_room(cx).map_err(|_| gone())
+    }
+
+    /// That was all.
+    pub fn finish(&self, trailers: Option<HeaderMap>) {
+        self.0.finish(trailers);
+    }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+/// What the app and the connection share of a request.
+struct Exchange {
+    files: Files,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    answer: Option<http::Response<Outflow>>,
+    was_answered: bool,
+    is_over: bool,
+    /// The connection's task.
+    task: Option<Waker>,
+    /// The app, where it waits for the end.
+    watcher: Option<Waker>,
+}
+
+impl Exchange {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        let (watcher, _dropped) = {
+            let mut state = self.lock();
+            state.is_over = true;
+            (state.watcher.take(), state.answer.take())
+        };
+        watcher.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").finish_non_exhaustive()
+    }
+}
+
+/// Counts a request until the app has let go of it.
+struct Open(Arc<Core>);
+
+impl Open {
+    fn new(core: &Arc<Core>) -> Self {
+        if let Lead::Hosted(hosted) = &core.lead {
+            hosted.enter();
+        }
+        Self(Arc::clone(core))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Lead::Hosted(hosted) = &self.0.lead {
+            hosted.leave();
+        }
+    }
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Open")
+    }
+}
+
+/// The body of an answer, as hyper takes it.
+pub(in crate::baton) struct Outflow {
+    outgoing: Outgoing,
+    /// Who is told when hyper lets go of it.
+    told: Option<Arc<Exchange>>,
+}
+
+impl Drop for Outflow {
+    fn drop(&mut self) {
+        if let Some(exchange) = &self.told {
+            exchange.end();
+        }
+    }
+}
+
+impl Body for Outflow {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.get_mut().outgoing).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.outgoing.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.outgoing.size_hint()
+    }
+}
+
+/// The app as a hyper service, for one connection.
+pub(in crate::baton) struct Caller<H> {
+    desk: Arc<Desk<H>>,
+    files: Files,
+}
+
+impl<H> Caller<H> {
+    pub(super) fn new(desk: &Arc<Desk<H>>, files: Files) -> Self {
+        Self {
+            desk: Arc::clone(desk),
+            files,
+        }
+    }
+}
+
+impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
+    type Response = http::Response<Outflow>;
+    type Error = io::Error;
+    type Future = Answering<H>;
+
+    fn call(&self, mut request: http::Request<Incoming>) -> Answering<H> {
+        let switching = Switching(hyper::upgrade::on(&mut request));
+        let (head, body) = request.into_parts();
+        let asked = Asked {
+            desk: Arc::clone(&self.desk),
+            files: self.files.clone(),
+            head,
+            switching,
+        };
+        if body.is_end_stream() {
+            Answering::Called(asked.call(Source::Whole(Bytes::new())))
+        } else if body.size_hint().exact().is_some_and(|len| len <= SMALL) {
+            Answering::Receiving(Some(Box::new((asked, body, BytesMut::new()))))
+        } else {
+            Answering::Called(asked.call(Source::Rest(body)))
+        }
+    }
+}
+
+/// A request without its body.
+pub(in crate::baton) struct Asked<H> {
+    desk: Arc<Desk<H>>,
+    files: Files,
+    head: http::request::Parts,
+    switching: Switching,
+}
+
+impl<H: LoopHandler> Asked<H> {
+    fn call(self, body: Source) -> Called {
+        let exchange = Arc::new(Exchange {
+            files: self.files,
+            state: Mutex::default(),
+        });
+        let inquiry = Inquiry {
+            head: self.head,
+            body: RequestBody(body),
+            reply: Reply {
+                exchange: Arc::clone(&exchange),
+                _open: Open::new(&self.desk.core),
+            },
+            switching: self.switching,
+        };
+        let call = Call {
+            desk: Arc::clone(&self.desk),
+            inquiry: Mutex::new(Some(inquiry)),
+        };
+        self.desk.core.call(Arc::new(call));
+        Called(exchange)
+    }
+}
+
+/// A request on its way to the app.
+struct Call<H> {
+    desk: Arc<Desk<H>>,
+    inquiry: Mutex<Option<Inquiry>>,
+}
+
+impl<H: LoopHandler> Job for Call<H> {
+    fn run(self: Arc<Self>) {
+        let inquiry = self
+            .inquiry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // What nobody waits for has not begun and need not.
+        if let Some(inquiry) = inquiry.filter(|it| !it.reply.is_over()) {
+            self.desk.handler.call(inquiry);
+        }
+    }
+}
+
+/// A request on its way to an answer.
+pub(in crate::baton) enum Answering<H> {
+    /// Its small body is being received; `None` only for a moment.
+    Receiving(Option<Box<(Asked<H>, Incoming, BytesMut)>>),
+    Called(Called),
+}
+
+impl<H: LoopHandler> Future for Answering<H> {
+    type Output = io::Result<http::Response<Outflow>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match this {
+                Self::Called(called) => return called.poll(cx).map(Ok),
+                Self::Receiving(receiving) => {
+                    if let Some(parts) = receiving {
+                        let (_, body, whole) = &mut **parts;
+                        while let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                            let frame = frame.map_err(io::Error::other)?;
+                            if let Ok(data) = frame.into_data() {
+                                whole.extend_from_slice(&data);
+                            }
+                        }
+                    }
+                    let Some(parts) = receiving.take() else {
+                        return Poll::Pending;
+                    };
+                    let (asked, _, whole) = *parts;
+                    *this = Self::Called(asked.call(Source::Whole(whole.freeze())));
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the app's answer. Dropped before it is there, the client has gone.
+pub(in crate::baton) struct Called(Arc<Exchange>);
+
+impl Called {
+    fn poll(&self, cx: &Context<'_>) -> Poll<http::Response<Outflow>> {
+        let mut state = self.0.lock();
+        match state.answer.take() {
+            Some(response) => Poll::Ready(response),
+            None => {
+                remember(&mut state.task, cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        let answered = {
+            let state = self.0.lock();
+            state.was_answered && state.answer.is_none()
+        };
+        if !answered {
+            self.0.end();
+        }
+    }
+}
+
+fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *place = Some(cx.waker().clone()),
+    }
+}

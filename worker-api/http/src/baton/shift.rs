@@ -1,0 +1,255 @@
+//! One baton for a loop that is not ours and the thread that stands by for it.
+//!
+//! The loop's thread takes the baton for a turn: asks the kernel, runs tasks, and puts it down again
+//! before app code runs. The thread that stands by leaves a loop that turns alone. If there is
+//! something to do and the loop has not turned for some time, it is blocked by the app: then the
+//! other thread takes the baton for one pass, and again for each event, until the loop is back.
+//! Calls of the app always wait for the loop.
+//!
+//! | bits of the word | mean |
+//! |---|---|
+//! | 0 `HELD` | somebody holds the baton |
+//! | 1.. | how often the loop has put it down, or has not got it |
+//!
+//! It knows no kernel and no clock, so that `tests/model.rs` can run this very code in every order
+//! in which threads can meet.
+
+use std::collections::VecDeque;
+
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
+
+const HELD: u64 = 1;
+const TURN: u64 = 2;
+
+/// So many tasks run before everybody else has a turn.
+const TASKS: usize = 256;
+/// So many rounds of calls, and of the tasks that they make ready.
+const ROUNDS: usize = 4;
+
+/// The baton, and what is done by whoever holds it.
+pub(crate) struct Shift<T, C> {
+    word: AtomicU64,
+    queue: Mutex<Queue<T, C>>,
+}
+
+struct Queue<T, C> {
+    ready: VecDeque<T>,
+    calls: VecDeque<C>,
+    /// Who has the baton, or is about to ask for it, will look at `ready`.
+    tasks_expected: bool,
+    /// The loop will look at `calls`.
+    calls_expected: bool,
+}
+
+/// What is below.
+pub(crate) trait Floor {
+    /// What is ready to run and never blocks.
+    type Task;
+    /// What only the loop's thread may run; it may block.
+    type Call;
+    /// Runs a task.
+    fn run(&self, task: Self::Task);
+    /// Makes a call.
+    fn call(&self, call: Self::Call);
+    /// Asks the kernel for events, without waiting, and passes them on.
+    fn poll_kernel(&self);
+    /// The baton will be put down next.
+    fn settle(&self);
+    /// Makes the kernel have an event, so that somebody comes and asks it.
+    fn wake_kernel(&self);
+    /// Makes the loop turn.
+    fn ring(&self);
+}
+
+/// What the thread that stands by waits for. The first two are `false` at the end.
+pub(crate) trait Wait {
+    /// Waits until the kernel has an event, or the loop turns again; it has done so `turns` times.
+    fn for_news(&mut self, turns: u64) -> bool;
+    /// Waits for as long as a loop may go without a turn.
+    fn for_loop(&mut self) -> bool;
+    /// Whether the kernel has an event now.
+    fn is_due(&self) -> bool;
+}
+
+impl<T, C> Shift<T, C> {
+    pub(crate) fn new() -> Self {
+        let queue = Queue {
+            ready: VecDeque::new(),
+            calls: VecDeque::new(),
+            tasks_expected: false,
+            calls_expected: false,
+        };
+        Self {
+            word: AtomicU64::new(0),
+            queue: Mutex::new(queue),
+        }
+    }
+
+    /// A task is ready.
+    pub(crate) fn push_task(&self, floor: &impl Floor, task: T) {
+        let expected = {
+            let mut queue = self.lock();
+            queue.ready.push_back(task);
+            std::mem::replace(&mut queue.tasks_expected, true)
+        };
+        if !expected {
+            floor.wake_kernel();
+        }
+    }
+
+    /// A call is wanted.
+    pub(crate) fn push_call(&self, floor: &impl Floor, call: C) {
+        let expected = {
+            let mut queue = self.lock();
+            queue.calls.push_back(call);
+            std::mem::replace(&mut queue.calls_expected, true)
+        };
+        if !expected {
+            floor.ring();
+        }
+    }
+
+    /// How often the loop has turned: for comparison.
+    pub(crate) fn turns(&self) -> u64 {
+        self.word.load(Ordering::Acquire) / TURN
+    }
+
+    /// A turn of the loop: what the kernel has, and whatever comes of it.
+    pub(crate) fn turn(&self, floor: &impl Floor<Task = T, Call = C>) {
+        self.lock().calls_expected = true;
+        self.run_tasks(floor, true);
+        for _ in 0..ROUNDS {
+            let calls = self.next_calls();
+            if calls.is_empty() {
+                return;
+            }
+            calls.into_iter().for_each(|call| floor.call(call));
+            self.run_tasks(floor, false);
+        }
+        if self.is_called() {
+            floor.ring();
+        }
+    }
+
+    /// The loop's thread does something that makes tasks ready, and runs them.
+    pub(crate) fn with_tasks<R>(
+        &self,
+        floor: &impl Floor<Task = T, Call = C>,
+        doing: impl FnOnce() -> R,
+    ) -> R {
+        self.lock().tasks_expected = true;
+        let result = doing();
+        self.run_tasks(floor, false);
+        result
+    }
+
+    /// On the loop's thread.
+    fn run_tasks(&self, floor: &impl Floor<Task = T, Call = C>, ask: bool) {
+        if self.word.fetch_or(HELD, Ordering::AcqRel) & HELD != 0 {
+            // The other thread has it, and may have looked for tasks for the last time. It sees
+            // that the loop is back.
+            self.word.fetch_add(TURN, Ordering::AcqRel);
+            return floor.wake_kernel();
+        }
+        if ask {
+            floor.poll_kernel();
+        }
+        self.run_ready(floor, || false);
+        floor.settle();
+        // In one addition: not held, and one turn more. Release: whoever takes it next sees what
+        // was done.
+        self.word.fetch_add(TURN - HELD, Ordering::AcqRel);
+    }
+
+    /// The life of the thread that stands by.
+    pub(crate) fn stand_by(&self, floor: &impl Floor<Task = T, Call = C>, wait: &mut impl Wait) {
+        let mut turns = self.turns();
+        let mut is_blocked = false;
+        while wait.for_news(turns) {
+            if !is_blocked || self.turns() != turns {
+                match self.watch(wait) {
+                    Some(quiet) => turns = quiet,
+                    None => return,
+                }
+            }
+            is_blocked = wait.is_due() && self.relieve(floor, turns);
+            turns = self.turns();
+        }
+    }
+
+    /// Leaves the loop alone for as long as it turns. Tells how often it has done so, or `None` at
+    /// the end.
+    fn watch(&self, wait: &mut impl Wait) -> Option<u64> {
+        loop {
+            let turns = self.turns();
+            if !wait.for_loop() {
+                return None;
+            }
+            if self.turns() == turns {
+                return Some(turns);
+            }
+        }
+    }
+
+    /// Does the loop's work, if the loop has not turned since it was seen to have turned so often.
+    fn relieve(&self, floor: &impl Floor<Task = T, Call = C>, turns: u64) -> bool {
+        let now = turns * TURN;
+        let taken =
+            self.word
+                .compare_exchange(now, now | HELD, Ordering::AcqRel, Ordering::Acquire);
+        if taken.is_err() {
+            return false;
+        }
+        self.lock().tasks_expected = true;
+        floor.poll_kernel();
+        let is_back = || self.turns() != turns;
+        self.run_ready(floor, is_back);
+        floor.settle();
+        self.word.fetch_and(!HELD, Ordering::AcqRel) / TURN == turns
+    }
+
+    /// For the holder of the baton.
+    fn run_ready(&self, floor: &impl Floor<Task = T>, is_over: impl Fn() -> bool) {
+        for _ in 0..TASKS {
+            match self.next_task() {
+                Some(task) => floor.run(task),
+                None => return,
+            }
+            if is_over() {
+                break;
+            }
+        }
+        if self.is_ready() {
+            floor.wake_kernel();
+        }
+    }
+
+    fn next_task(&self) -> Option<T> {
+        let mut queue = self.lock();
+        let task = queue.ready.pop_front();
+        queue.tasks_expected = task.is_some();
+        task
+    }
+
+    fn is_ready(&self) -> bool {
+        let mut queue = self.lock();
+        queue.tasks_expected = !queue.ready.is_empty();
+        queue.tasks_expected
+    }
+
+    fn next_calls(&self) -> VecDeque<C> {
+        let mut queue = self.lock();
+        queue.calls_expected = !queue.calls.is_empty();
+        std::mem::take(&mut queue.calls)
+    }
+
+    fn is_called(&self) -> bool {
+        let mut queue = self.lock();
+        queue.calls_expected = !queue.calls.is_empty();
+        queue.calls_expected
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<T, C>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,14 @@
+//! What holds for every driver, held against this one.
+
+type Pod = crate::pod::Pod<crate::pod::Hosted>;
+
+#[path = "accounting.rs"]
+mod accounting;
+#[path = "drain.rs"]
+mod drain;
+#[path = "protocol.rs"]
+mod protocol;
+#[path = "refusal.rs"]
+mod refusal;
+#[path = "upgrade.rs"]
+mod upgrade;

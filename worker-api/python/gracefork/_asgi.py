@@ -1,0 +1,64 @@
+"""Serves an ASGI app: chooses the event loop, and starts and ends the app by its lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ._fault import BAD_APP, Fault
+from ._orders import compose
+
+
+def serve(native: Any, app: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Serves until the worker has drained. Raises `Fault` when the app cannot start."""
+    loop = _new_loop(os.environ.get("GRACEFORK_PYTHON_LOOP", "auto"))
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(_serve(native, app, loop, options))
+        _cancel_what_is_left(loop)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _serve(
+    native: Any,
+    app: Callable[..., Any],
+    loop: asyncio.AbstractEventLoop,
+    options: dict[str, Any],
+) -> None:
+    from ._gracefork import serve_asgi
+    from ._lifespan import Lifespan
+
+    lifespan = Lifespan(app, os.environ.get("GRACEFORK_PYTHON_LIFESPAN", "auto"))
+    await lifespan.startup()
+    compose()
+    await serve_asgi(native, app, loop, {**options, "state": lifespan.state})
+    await lifespan.shutdown()
+    native.drained()
+
+
+def _new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """``asyncio``'s own loop, ``uvloop``'s, or with ``auto`` the latter where it is installed."""
+    if kind != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if kind == "uvloop":
+                help = "install uvloop, or leave python.loop (asgi_loop) out"
+                raise Fault("uvloop is not installed", help, BAD_APP) from None
+        else:
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+    return asyncio.new_event_loop()
+
+
+def _cancel_what_is_left(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancels the app's own tasks, as ``asyncio.run`` does at its end."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))

@@ -1,0 +1,232 @@
+"""The fork server of one generation: the interpreter, the hooks and, with ``preload``, the app are
+loaded once, and workers are forked from it when the master says so.
+
+``python -m gracefork._host`` is run by the master. The two speak ``KEY=VALUE`` lines over a
+SOCK_SEQPACKET channel, whose number is in ``GRACEFORK_HOST_FD``. A worker is forked twice over, so
+that it becomes a child of the master, which is a subreaper or PID 1; this process only learns its
+pid, and tells it. It has one thread of its own, and it ends with its channel.
+"""
+
+from __future__ import annotations
+
+import array
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+import warnings
+from typing import NoReturn
+
+from . import _hooks, _worker
+from ._fault import BAD_CONFIG, Fault, in_one_line
+from ._hooks import Server
+from ._objects import Worker
+
+_MOST_OF_A_MESSAGE = 4096
+_MOST_OF_A_REASON = 500
+
+
+class Master:
+    """This end of the channel."""
+
+    def __init__(self, number: int) -> None:
+        self._channel = socket.socket(fileno=number)
+        self._channel.setblocking(True)
+
+    def say(self, **words: object) -> None:
+        """One message. A master that is gone is noticed when it is listened to."""
+        lines = "".join(f"{key}={_in_one_line(value)}\n" for key, value in words.items())
+        try:
+            self._channel.send(lines.encode(errors="replace"))
+        except OSError:
+            pass
+
+    def hear(self) -> tuple[dict[str, str], int | None] | None:
+        """The next message and the descriptor that came with it; ``None`` at the end."""
+        size = array.array("i").itemsize
+        data, ancillary, _, _ = self._channel.recvmsg(
+            _MOST_OF_A_MESSAGE, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC
+        )
+        if not data:
+            return None
+        descriptor = None
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptor = int.from_bytes(payload[:size], sys.byteorder)
+        lines = data.decode(errors="replace").splitlines()
+        pairs = (line.partition("=") for line in lines)
+        return {key: value for key, _, value in pairs}, descriptor
+
+    def close(self) -> None:
+        """In a worker, whose channel is another."""
+        self._channel.close()
+
+
+class Host:
+    """The fork server, once everything is loaded."""
+
+    def __init__(self, master: Master, server: Server) -> None:
+        self._master = master
+        self._server = server
+        self._generation = int(os.environ["GRACEFORK_GENERATION"])
+        self._told_threads: set[str] = set()
+
+    def run(self) -> None:
+        """Does what the master says, until it says that it is the end."""
+        while True:
+            heard = self._master.hear()
+            if heard is None:
+                return
+            words, descriptor = heard
+            if "QUIT" in words:
+                self._server.stopping()
+                return
+            try:
+                self._obey(words, descriptor)
+            except (KeyError, ValueError) as error:
+                self._server.log.warning("a message of the master makes no sense: %r", error)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
+
+    def _obey(self, words: dict[str, str], descriptor: int | None) -> None:
+        server = self._server
+        if "FORK" in words and descriptor is not None:
+            limit = int(words["MAX_REQUESTS"])
+            self._fork(int(words["FORK"]), int(words["WORKER"]), limit, descriptor)
+        elif "EXITED" in words:
+            self._exited(int(words["PID"]), int(words["WORKER"]))
+        elif "WHEN_READY" in words:
+            server.ready()
+        elif "WORKERS" in words:
+            server.resized(int(words["WORKERS"]), int(words["BEFORE"]))
+        elif "RELOAD" in words:
+            server.reloading()
+
+    def _fork(self, order: int, slot: int, max_requests: int, control: int) -> None:
+        try:
+            worker = self._server.about_to_fork(slot, self._generation)
+        except Fault as fault:
+            fault.print()
+            self._master.say(REFUSED=order, REASON=fault.reason)
+            return
+        self._warn_of_threads()
+        try:
+            pid = self._fork_twice(slot, max_requests, control)
+        except OSError as error:
+            self._master.say(REFUSED=order, REASON=f"cannot fork: {error}")
+            return
+        self._server.forked(worker, pid)
+        self._master.say(FORKED=order, PID=pid)
+
+    def _fork_twice(self, slot: int, max_requests: int, control: int) -> int:
+        """The worker's pid, once it has lost its parent to the master."""
+        reader, writer = os.pipe()
+        # No signal may find a worker that has no handlers yet: it takes them off when it has.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            between = os.fork()
+            if between == 0:
+                self._between(writer, slot, max_requests, control)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(writer)
+        with open(reader, "rb") as pipe:
+            told = pipe.read()
+        try:
+            os.waitpid(between, 0)
+        except ChildProcessError:
+            # The app ignores SIGCHLD.
+            pass
+        if not told:
+            raise OSError("the system has no process left, or killed it at once")
+        return int(told)
+
+    def _between(self, writer: int, slot: int, max_requests: int, control: int) -> NoReturn:
+        """In the child: fork the worker and end."""
+        status = 1
+        try:
+            if os.fork() == 0:
+                self._become_worker(writer, slot, max_requests, control)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _become_worker(self, writer: int, slot: int, max_requests: int, control: int) -> NoReturn:
+        """In the grandchild: its own group first, since the host's ends with the host."""
+        status = BAD_CONFIG
+        try:
+            os.setpgid(0, 0)
+            os.write(writer, str(os.getpid()).encode())
+            os.close(writer)
+            self._master.close()
+            # The message's own copy of it is closed in the host alone.
+            _worker.run(slot, self._generation, control, max_requests, self._server)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def _warn_of_threads(self) -> None:
+        here = threading.current_thread()
+        others = {thread.name for thread in threading.enumerate() if thread is not here}
+        if others - self._told_threads:
+            self._told_threads |= others
+            self._server.log.warning(
+                "threads run in the host, and no worker will have them; start them in"
+                " post_worker_init: %s",
+                ", ".join(sorted(others)),
+            )
+
+    def _exited(self, pid: int, slot: int) -> None:
+        if pid not in self._server.WORKERS:
+            # Another host had forked it.
+            worker = Worker(self._server, 0, slot, self._generation)
+            self._server.forked(worker, pid)
+        self._server.exited(pid)
+
+
+def main() -> NoReturn:
+    """The host's life."""
+    faulthandler.enable()
+    warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+    environ = os.environ
+    number = int(environ.pop("GRACEFORK_HOST_FD"))
+    first = environ.pop("GRACEFORK_HOST_FIRST", "1") == "1"
+    environ.pop("WATCHDOG_PID", None)
+    # The listeners, the channel and the scoreboard are not for programs that the app starts.
+    for inherited in range(3, number + 2):
+        os.set_inheritable(inherited, False)
+    master = Master(number)
+    master.say(HELLO=1)
+    try:
+        server = _hooks.load()
+        if not first:
+            # The server starts once, however many hosts it has.
+            server.cfg.settings["on_starting"] = None
+        server.start()
+    except Fault as fault:
+        fault.print()
+        master.say(FATAL=fault.reason)
+        sys.exit(fault.status)
+    except BaseException as error:
+        master.say(FATAL=in_one_line(error))
+        raise
+    # What is here by now is here for good: a collection would only copy shared pages.
+    gc.collect()
+    gc.freeze()
+    master.say(READY=1)
+    Host(master, server).run()
+    sys.exit(0)
+
+
+def _in_one_line(value: object) -> str:
+    return " ".join(str(value).split())[:_MOST_OF_A_REASON].replace("\0", "")
+
+
+if __name__ == "__main__":
+    main()

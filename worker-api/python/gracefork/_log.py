@@ -1,0 +1,120 @@
+"""The log that hooks are given: gunicorn's names, on Python's logging.
+
+The logger is called ``gunicorn.error``, since apps take its handlers for their own by that name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import sys
+from typing import Any
+
+from ._config import Cfg
+from ._fault import BAD_CONFIG, Fault
+
+_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
+_DATE_FORMAT = "[%Y-%m-%d %H:%M:%S %z]"
+_LEVELS = {
+    "critical": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warning": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
+
+
+class Log:
+    """``server.log`` and ``worker.log``."""
+
+    def __init__(self, cfg: Cfg) -> None:
+        self.cfg = cfg
+        self.error_log = logging.getLogger("gunicorn.error")
+        self.access_log = logging.getLogger("gunicorn.access")
+        # What the native part has to say goes the same way.
+        logging.getLogger("gracefork.error").parent = self.error_log
+        self.loglevel = _LEVELS.get(str(cfg.loglevel).lower(), logging.INFO)
+        self.logfile = None
+        self.setup(cfg)
+
+    def setup(self, cfg: Cfg) -> None:
+        """Gives the loggers a level and a handler, or what the config's ``logconfig`` says."""
+        for logger in (self.error_log, self.access_log):
+            logger.propagate = False
+            logger.setLevel(self.loglevel)
+        if not self.error_log.handlers:
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(logging.Formatter(_FORMAT, _DATE_FORMAT))
+            self.error_log.addHandler(handler)
+        _configure(cfg)
+
+    def reopen_files(self) -> None:
+        """Opens the files of all handlers anew."""
+        for handler in self._handlers():
+            if isinstance(handler, logging.FileHandler):
+                handler.acquire()
+                try:
+                    handler.close()
+                finally:
+                    handler.release()
+
+    def close_on_exec(self) -> None:
+        """Nothing to do: Python's files are not inherited."""
+
+    def _handlers(self) -> list[logging.Handler]:
+        loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+        return [handler for logger in (logging.root, *loggers) for handler in logger.handlers]
+
+    def critical(self, message: object, *args: Any, **kwargs: Any) -> None:
+        """Logs at level CRITICAL."""
+        self.error_log.critical(message, *args, **kwargs)
+
+    def error(self, message: object, *args: Any, **kwargs: Any) -> None:
+        """Logs at level ERROR."""
+        self.error_log.error(message, *args, **kwargs)
+
+    def warning(self, message: object, *args: Any, **kwargs: Any) -> None:
+        """Logs at level WARNING."""
+        self.error_log.warning(message, *args, **kwargs)
+
+    def info(self, message: object, *args: Any, **kwargs: Any) -> None:
+        """Logs at level INFO."""
+        self.error_log.info(message, *args, **kwargs)
+
+    def debug(self, message: object, *args: Any, **kwargs: Any) -> None:
+        """Logs at level DEBUG."""
+        self.error_log.debug(message, *args, **kwargs)
+
+    def exception(self, message: object, *args: Any, **kwargs: Any) -> None:
+        """Logs at level ERROR, with the exception that is being handled."""
+        self.error_log.exception(message, *args, **kwargs)
+
+    def log(self, level: int | str, message: object, *args: Any, **kwargs: Any) -> None:
+        """Logs at a level by its name or number."""
+        if isinstance(level, str):
+            level = _LEVELS.get(level.lower(), logging.INFO)
+        self.error_log.log(level, message, *args, **kwargs)
+
+
+def _configure(cfg: Cfg) -> None:
+    """Sets Python's logging up as ``logconfig_dict``, ``logconfig_json`` or ``logconfig`` says."""
+    try:
+        if cfg.logconfig_dict:
+            logging.config.dictConfig(_filled(cfg.logconfig_dict))
+        elif cfg.logconfig_json:
+            with open(cfg.logconfig_json, encoding="utf-8") as file:
+                logging.config.dictConfig(_filled(json.load(file)))
+        elif cfg.logconfig:
+            logging.config.fileConfig(cfg.logconfig, disable_existing_loggers=False)
+    except Exception as error:
+        names = ("logconfig_dict", "logconfig_json", "logconfig")
+        used = next(name for name in names if getattr(cfg, name))
+        raise Fault(
+            f"`{used}` cannot be used", "correct what the last line names", BAD_CONFIG, error
+        ) from error
+
+
+def _filled(config: dict[str, Any]) -> dict[str, Any]:
+    """A dict config with the parts that gunicorn adds to one: loggers that exist stay."""
+    return {"version": 1, "disable_existing_loggers": False, **config}

@@ -1,0 +1,177 @@
+"""What a gunicorn config comes to as settings of gracefork."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ._fault import BAD_CONFIG, Fault
+from ._settings import SETTINGS, Fate
+
+_DEFAULT_PORT = 8000
+_MOST_OF_A_LINE = 65_534
+_MOST_FIELDS = 16_384
+
+_WSGI_WORKERS = ("sync", "gthread", "SyncWorker", "ThreadWorker")
+_ASGI_WORKERS = ("asgi", "ASGIWorker", "UvicornWorker", "UvicornH11Worker")
+_WORKERS_WITHOUT_PLACE = ("gevent", "eventlet", "tornado")
+_LEVELS = {"debug": "debug", "warning": "warn", "error": "error", "critical": "error"}
+
+Keys = dict[str, Any]
+
+
+def translated(given: Mapping[str, Any], location: str) -> Keys:
+    """The settings that a config file gives, as the master reads them: ``settings``, ``app`` and
+    ``warnings``."""
+    settings: Keys = {}
+    for name, value in given.items():
+        setting = SETTINGS[name]
+        if setting.fate is Fate.REFUSED and setting.asks_for_something(value):
+            raise Fault(f"{location}: `{name}`: {setting.note}", f"take `{name}` out", BAD_CONFIG)
+        if setting.fate is Fate.KEY and value is not None:
+            settings.update(_CONVERSIONS[name](value))
+    app = settings.pop("app", None)
+    return {"settings": settings, "app": app, "warnings": _warnings(given, location)}
+
+
+def _warnings(given: Mapping[str, Any], location: str) -> list[str]:
+    idle = without_place(given)
+    if not idle:
+        return []
+    names = ", ".join(idle)
+    return [
+        f"{location}: nothing here needs {names}: "
+        "docs/migrating-from-gunicorn.md says why, and what to use instead"
+    ]
+
+
+def without_place(given: Mapping[str, Any]) -> list[str]:
+    """The settings that ask for something which nothing here does, in order."""
+    return sorted(name for name, value in given.items() if _has_no_place(name, value))
+
+
+def _has_no_place(name: str, value: Any) -> bool:
+    setting = SETTINGS[name]
+    if name == "worker_class":
+        return _interface(value) is None
+    return setting.fate is Fate.NONE and setting.asks_for_something(value)
+
+
+def _seconds(value: int) -> str:
+    return f"{value}s"
+
+
+def _as_is(key: str) -> Callable[[Any], Keys]:
+    return lambda value: {key: value}
+
+
+def _at_most(key: str, most: int) -> Callable[[int], Keys]:
+    return lambda value: {key: min(value, most)}
+
+
+def _time(key: str) -> Callable[[int], Keys]:
+    return lambda value: {key: _seconds(value)}
+
+
+def _bind(addresses: list[str]) -> Keys:
+    return {"listen.bind": [_address(address) for address in addresses]}
+
+
+def _address(text: str) -> str:
+    """One of gunicorn's addresses as gracefork writes it."""
+    if text.startswith("unix:"):
+        return "unix:" + re.sub(r"^//", "", text.removeprefix("unix:"))
+    if text.startswith("fd://"):
+        return "fd:" + text.removeprefix("fd://")
+    text = text.removeprefix("tcp://")
+    if text == "":
+        return f"0.0.0.0:{_DEFAULT_PORT}"
+    has_port = "]:" in text if text.startswith("[") else ":" in text
+    return text if has_port else f"{text}:{_DEFAULT_PORT}"
+
+
+def _worker_class(value: Any) -> Keys:
+    interface = _interface(value)
+    return {} if interface is None else {"python.interface": interface}
+
+
+def _interface(value: Any) -> str | None:
+    """``wsgi`` or ``asgi``, where the worker class tells."""
+    names = [value] if isinstance(value, str) else [each.__name__ for each in value.__mro__]
+    for name in names:
+        last = re.split(r"[.:#]", name)[-1]
+        if any(word in last.lower() for word in _WORKERS_WITHOUT_PLACE):
+            raise Fault(
+                f"worker_class {name!r} has no place here",
+                'use `worker_class = "gthread"` with `threads = 8` or so; '
+                "an app that needs its own event loop is better off as ASGI",
+                BAD_CONFIG,
+            )
+        if last in _WSGI_WORKERS:
+            return "wsgi"
+        if last in _ASGI_WORKERS:
+            return "asgi"
+    return None
+
+
+def _user(value: int) -> Keys:
+    return {} if value == os.geteuid() else {"security.user": str(value)}
+
+
+def _group(value: int) -> Keys:
+    return {} if value == os.getegid() else {"security.group": str(value)}
+
+
+def _umask(value: int) -> Keys:
+    return {"security.umask": f"{value & 0o777:03o}"}
+
+
+def _env(items: list[str]) -> Keys:
+    for item in items:
+        if "=" not in item:
+            help = 'write it as "NAME=value"'
+            raise Fault(f"`raw_env` has {item!r}, which sets nothing", help, BAD_CONFIG)
+    return {"env": dict(item.split("=", 1) for item in items)}
+
+
+def _level(value: str) -> Keys:
+    return {"log.level": _LEVELS.get(value.lower(), "info")}
+
+
+def _application(value: str) -> Keys:
+    return {"app": value}
+
+
+_CONVERSIONS: dict[str, Callable[[Any], Keys]] = {
+    "wsgi_app": _application,
+    "bind": _bind,
+    "backlog": _as_is("listen.backlog"),
+    "workers": _as_is("workers.count"),
+    "worker_class": _worker_class,
+    "threads": _as_is("workers.threads"),
+    "worker_connections": _as_is("http.max_connections"),
+    "max_requests": _as_is("workers.max_requests"),
+    "max_requests_jitter": _as_is("workers.max_requests_jitter"),
+    "timeout": _time("workers.hang_timeout"),
+    "graceful_timeout": _time("shutdown.drain_timeout"),
+    "keepalive": _time("http.keep_alive"),
+    "preload_app": _as_is("workers.preload"),
+    "asgi_loop": _as_is("python.loop"),
+    "asgi_lifespan": _as_is("python.lifespan"),
+    "limit_request_line": _at_most("http.limit_request_line", _MOST_OF_A_LINE),
+    "limit_request_fields": _at_most("http.limit_request_fields", _MOST_FIELDS),
+    "limit_request_field_size": _as_is("http.limit_request_field_size"),
+    "forwarded_allow_ips": _as_is("http.forwarded_allow_ips"),
+    "proxy_protocol": lambda value: {"http.proxy_protocol": value != "off"},
+    "chdir": _as_is("chdir"),
+    "raw_env": _env,
+    "user": _user,
+    "group": _group,
+    "umask": _umask,
+    "accesslog": _as_is("log.access"),
+    "access_log_format": _as_is("log.access_format"),
+    "errorlog": _as_is("log.file"),
+    "loglevel": _level,
+}

@@ -1,0 +1,158 @@
+"""A worker's life, in the process that the host has forked for it."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+from . import _current
+from ._fault import BOOT_FAILED, Fault, in_one_line, trimmed
+from ._hooks import Server
+from ._objects import Request, Worker
+from ._orders import Leave, Orders
+
+_CRASHED = 255
+
+
+def run(slot: int, generation: int, control_fd: int, max_requests: int, server: Server) -> NoReturn:
+    """Lives a worker's life and ends the process.
+
+    ``control_fd`` is the worker's end of its control channel, which it takes over; every signal is
+    still blocked when this is called.
+    """
+    os.setpgid(0, 0)
+    worker = server.booting or Worker(server, 0, slot, generation)
+    worker.pid = os.getpid()
+    status = _CRASHED
+    try:
+        status = _live(worker, server, control_fd, max_requests)
+    except BaseException as error:
+        sys.stderr.write(trimmed(error))
+    finally:
+        _leave(worker, server, status)
+
+
+def _live(worker: Worker, server: Server, control_fd: int, max_requests: int) -> int:
+    """From the fork to the last request; returns the exit status."""
+    orders = Orders(worker)
+    try:
+        _boot(worker, server, orders, control_fd, max_requests)
+        _serve(worker, server)
+        return 0
+    except Leave as leave:
+        return leave.status
+    except SystemExit as error:
+        return _status_of(error)
+    except Fault as fault:
+        return _given_up(worker, fault)
+    except Exception as error:
+        server.log.error("Exception in worker process:\n%s", trimmed(error))
+        return _CRASHED if worker.booted else BOOT_FAILED
+
+
+def _boot(
+    worker: Worker, server: Server, orders: Orders, control_fd: int, max_requests: int
+) -> None:
+    """In gunicorn's order: ``post_fork``, signals, the app, ``post_worker_init``."""
+    from ._gracefork import Worker as Native
+
+    orders.install()
+    orders.native = Native(worker.slot, worker.generation, control_fd, max_requests, orders)
+    worker.native = orders.native
+    _current.become(orders.native)
+    orders.take_effect()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    orders.leave_if_draining()
+    _hook("post_fork", server.cfg.post_fork, server, worker)
+    app = server.app.load()
+    worker.wsgi = app.call
+    _hook("post_worker_init", server.cfg.post_worker_init, worker)
+    worker.booted = True
+    orders.booting = False
+
+
+def _serve(worker: Worker, server: Server) -> None:
+    app = server.app.load()
+    options = _options(worker, server)
+    if app.interface == "asgi":
+        from ._asgi import serve
+
+        serve(worker.native, app.call, options)
+        return
+    from ._gracefork import serve_wsgi
+
+    serve_wsgi(worker.native, app.call, options)
+
+
+def _options(worker: Worker, server: Server) -> dict[str, Any]:
+    """What the native part is told besides its settings in the environment."""
+    cfg = server.cfg
+    return {
+        "multiprocess": server.num_workers > 1,
+        "script_name": os.environ.get("SCRIPT_NAME", ""),
+        "root_path": cfg.root_path or "",
+        "ws_max_message_size": cfg.websocket_max_message_size,
+        "hang_timeout": int(os.environ.get("GRACEFORK_HANG_TIMEOUT_USEC", "0")) / 1_000_000,
+        "worker": worker,
+        "request": Request,
+        "pre_request": cfg.pre_request,
+        "post_request": cfg.post_request,
+    }
+
+
+def _hook(name: str, function: Any, *arguments: Any) -> None:
+    if function is None:
+        return
+    try:
+        function(*arguments)
+    except Exception as error:
+        help = "correct what the traceback names"
+        raise Fault(f"the hook {name} failed", help, BOOT_FAILED, error) from error
+
+
+def _given_up(worker: Worker, fault: Fault) -> int:
+    """The worker cannot work; at the start of the pod another one would fare no better."""
+    fault.print()
+    if worker.native is not None and worker.native.pod_phase() == "boot":
+        worker.native.fatal(fault.reason)
+    return fault.status
+
+
+def _status_of(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    sys.stderr.write(f"{error.code}\n")
+    return 1
+
+
+def _leave(worker: Worker, server: Server, status: int) -> NoReturn:
+    """What Python does at the end of a program, but for taking the interpreter apart: threads that
+    are no daemons end, then what was registered with ``atexit`` runs. gunicorn's ``worker_exit``
+    comes first."""
+    try:
+        worker.alive = False
+        if server.cfg.worker_exit is not None:
+            try:
+                server.cfg.worker_exit(server, worker)
+            except Exception as error:
+                server.log.warning("Exception during worker exit:\n%s", trimmed(error))
+        if worker.native is None or worker.native.stage() != "forced":
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+    except BaseException as error:
+        sys.stderr.write(f"while leaving: {in_one_line(error)}\n")
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:
+                pass
+        faulthandler.disable()
+        os._exit(status)

@@ -1,0 +1,95 @@
+"""Builds the wheel: maturin builds the native module, and the binary `gracefork` comes with it.
+
+`pip install . --config-settings profile=dev` builds both without optimization.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import maturin
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_WORKSPACE = os.path.dirname(os.path.dirname(_HERE))
+_SCRIPTS = os.path.join(_HERE, "gracefork.data", "scripts")
+
+Settings = Mapping[str, Any] | None
+
+get_requires_for_build_wheel = maturin.get_requires_for_build_wheel
+get_requires_for_build_editable = maturin.get_requires_for_build_editable
+
+
+def build_wheel(
+    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
+) -> str:
+    """PEP 517."""
+    _lay_binary_down(_profile(config_settings))
+    return maturin.build_wheel(wheel_directory, _for_maturin(config_settings), metadata_directory)
+
+
+def build_editable(
+    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
+) -> str:
+    """PEP 660."""
+    _lay_binary_down(_profile(config_settings))
+    settings = _for_maturin(config_settings)
+    return maturin.build_editable(wheel_directory, settings, metadata_directory)
+
+
+def prepare_metadata_for_build_wheel(
+    metadata_directory: str, config_settings: Settings = None
+) -> str:
+    """PEP 517. maturin wants the folder of the binary to be there."""
+    os.makedirs(_SCRIPTS, exist_ok=True)
+    return maturin.prepare_metadata_for_build_wheel(
+        metadata_directory, _for_maturin(config_settings)
+    )
+
+
+prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
+
+
+def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
+    """PEP 517. The binary's sources lie beside this folder: what is packed here lacks them."""
+    raise SystemExit("gracefork has no source distribution: build a wheel from its repository")
+
+
+def _profile(settings: Settings) -> str:
+    return str((settings or {}).get("profile", "release"))
+
+
+def _for_maturin(settings: Settings) -> dict[str, Any]:
+    rest = {name: value for name, value in (settings or {}).items() if name != "profile"}
+    return {"build-args": f"--profile {_profile(settings)}", **rest}
+
+
+def _lay_binary_down(profile: str) -> None:
+    """Builds the binary and puts it where maturin takes scripts from."""
+    # Not `-p`: with the features that the whole workspace asks for, `cargo build` has built it.
+    build = ["cargo", "build", "--locked", "--profile", profile, "--bin", "gracefork"]
+    built = subprocess.run(
+        [*build, "--message-format=json-render-diagnostics"],
+        cwd=_WORKSPACE,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if built.returncode != 0:
+        sys.exit(f"error: {' '.join(build)} failed")
+    os.makedirs(_SCRIPTS, exist_ok=True)
+    shutil.copy2(_executable(built.stdout), os.path.join(_SCRIPTS, "gracefork"))
+
+
+def _executable(messages: str) -> str:
+    """The path of the binary, as cargo told it."""
+    for line in messages.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message["target"]["name"] == "gracefork":
+            return str(message["executable"])
+    sys.exit("error: cargo built no binary called gracefork")

@@ -1,0 +1,142 @@
+//! What an app may say: its messages, as responses.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::response::Parts;
+use http::{Response, StatusCode};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
+
+/// Up to so many bytes are copied: that costs less than to keep Python's object.
+const SMALL: usize = 4 << 10;
+
+/// The type of a message.
+pub(super) fn kind_of<'py>(message: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyString>> {
+    let kind = message
+        .get_item(intern!(message.py(), "type"))?
+        .ok_or_else(|| PyRuntimeError::new_err("an ASGI message has a `type`"))?;
+    Ok(kind.cast_into::<PyString>()?)
+}
+
+/// The head of a response, before its first byte is out.
+pub(super) struct Head {
+    pub(super) parts: Parts,
+    /// What the app says of the body's length.
+    pub(super) length: Option<u64>,
+    /// Whether trailers will follow.
+    pub(super) trailers: bool,
+}
+
+impl Head {
+    /// Of an `http.response.start`, or of what is like it.
+    pub(super) fn of(message: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let py = message.py();
+        let status = message
+            .get_item(intern!(py, "status"))?
+            .ok_or_else(|| PyRuntimeError::new_err("a response starts with a `status`"))?
+            .extract::<u16>()?;
+        let status = StatusCode::from_u16(status)
+            .ok()
+            .filter(|status| !status.is_informational())
+            .ok_or_else(|| PyValueError::new_err(format!("{status} is no final status")))?;
+        let (mut parts, ()) = Response::new(()).into_parts();
+        parts.status = status;
+        parts.headers = fields(message)?;
+        let length = parts.headers.get(CONTENT_LENGTH);
+        let length = length
+            .map(|length| {
+                let text = length.to_str().ok();
+                let number = text.and_then(|text| text.parse::<u64>().ok());
+                number.ok_or_else(|| PyValueError::new_err("content-length is no number"))
+            })
+            .transpose()?;
+        Ok(Self {
+            parts,
+            length,
+            trailers: flag(message, intern!(py, "trailers"))?,
+        })
+    }
+}
+
+/// The `headers` of a message.
+pub(super) fn fields(message: &Bound<'_, PyDict>) -> PyResult<HeaderMap> {
+    let Some(given) = message.get_item(intern!(message.py(), "headers"))? else {
+        return Ok(HeaderMap::new());
+    };
+    let mut fields = HeaderMap::with_capacity(given.len().unwrap_or(8));
+    for field in given.try_iter()? {
+        let field = field?;
+        let (name, value) = match field.cast_exact::<PyTuple>() {
+            Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
+            _ => (field.get_item(0)?, field.get_item(1)?),
+        };
+        // What is no name or no value could end the head, and begin another.
+        let name = with_bytes(&name, HeaderName::from_bytes)?
+            .map_err(|_| PyValueError::new_err("a header field has no valid name"))?;
+        let value = with_bytes(&value, HeaderValue::from_bytes)?
+            .map_err(|_| PyValueError::new_err(format!("the value of `{name}` is not valid")))?;
+        fields.append(name, value);
+    }
+    Ok(fields)
+}
+
+/// The `body` of a message.
+pub(super) fn body(message: &Bound<'_, PyDict>) -> PyResult<Bytes> {
+    let Some(body) = message.get_item(intern!(message.py(), "body"))? else {
+        return Ok(Bytes::new());
+    };
+    bytes(&body)
+}
+
+/// Bytes, which are copied only if that is cheap.
+pub(super) fn bytes(given: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    match given.cast::<PyBytes>() {
+        Ok(bytes) if bytes.as_bytes().len() > SMALL => {
+            Ok(Bytes::from_owner(PyBackedBytes::from(bytes.clone())))
+        }
+        Ok(bytes) => Ok(Bytes::copy_from_slice(bytes.as_bytes())),
+        Err(_) => with_bytes(given, Bytes::copy_from_slice),
+    }
+}
+
+/// A flag of a message; false if it is not there.
+pub(super) fn flag(message: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    match message.get_item(name)? {
+        Some(flag) => flag.is_truthy(),
+        None => Ok(false),
+    }
+}
+
+fn with_bytes<R>(given: &Bound<'_, PyAny>, doing: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
+    if let Ok(bytes) = given.cast::<PyBytes>() {
+        return Ok(doing(bytes.as_bytes()));
+    }
+    if let Ok(bytes) = given.cast::<PyByteArray>() {
+        return Ok(doing(&bytes.to_vec()));
+    }
+    // A memoryview, for example; not text, whose encoding nobody has named.
+    if given.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err("expected bytes, not str"));
+    }
+    let bytes: Vec<u8> = given
+        .extract()
+        .map_err(|_| PyTypeError::new_err(format!("expected bytes, not {}", given.get_type())))?;
+    Ok(doing(&bytes))
+}
+
+/// A message that comes at the wrong time.
+pub(super) fn unexpected(got: &str, expected: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "unexpected ASGI message '{got}': {expected} is expected"
+    ))
+}
+
+/// What an app is told that goes on after its answer was whole.
+pub(super) fn too_late(got: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "unexpected ASGI message '{got}': the response was complete already"
+    ))
+}

@@ -1,0 +1,118 @@
+//! The coroutine that a task of the loop runs: the app's, and then what is left to do for its
+//! request. That is cheaper than a task's callback, and no exception is left to the loop.
+
+use pyo3::exceptions::{PyException, PyStopIteration};
+use pyo3::prelude::*;
+
+use super::ready::{Step, step};
+
+/// What is left to do for a request when its app has come to an end.
+pub(super) trait Finish: Send + Sync {
+    fn finish(&self, py: Python<'_>, end: End);
+}
+
+/// How an app ends.
+pub(super) enum End {
+    Returned,
+    Raised(PyErr),
+    /// Its task was cancelled, or the loop is to end.
+    Cancelled,
+}
+
+/// See the module. To everybody else it looks like the app's coroutine.
+#[pyclass(frozen, module = "gracefork._gracefork")]
+pub(super) struct Runner {
+    app: Py<PyAny>,
+    finish: Box<dyn Finish>,
+}
+
+impl Runner {
+    pub(super) fn new(app: Bound<'_, PyAny>, finish: Box<dyn Finish>) -> Self {
+        Self {
+            app: app.unbind(),
+            finish,
+        }
+    }
+
+    /// What the app has come to: a future to wait for, or its end.
+    fn go_on<'py>(
+        &self,
+        py: Python<'py>,
+        stepped: PyResult<Step<'py>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match stepped {
+            Ok(Step::Yielded(future)) => Ok(Some(future)),
+            Ok(Step::Returned(_)) => {
+                self.finish.finish(py, End::Returned);
+                Ok(None)
+            }
+            // Not errors of the app: the loop cancels it, or is to end.
+            Err(error) if !error.is_instance_of::<PyException>(py) => {
+                self.finish.finish(py, End::Cancelled);
+                Err(error)
+            }
+            Err(error) => {
+                self.finish.finish(py, End::Raised(error));
+                Ok(None)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Runner {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let stepped = step(self.app.bind(py), py.None().bind(py));
+        self.go_on(py, stepped)
+    }
+
+    fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let stepped = step(self.app.bind(py), &value);
+        self.go_on(py, stepped)?
+            .ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    #[pyo3(signature = (error, value=None, traceback=None))]
+    fn throw<'py>(
+        &self,
+        py: Python<'py>,
+        error: Bound<'py, PyAny>,
+        value: Option<Bound<'py, PyAny>>,
+        traceback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _ = (value, traceback);
+        let thrown = self
+            .app
+            .bind(py)
+            .call_method1(pyo3::intern!(py, "throw"), (error,));
+        let stepped = match thrown {
+            Ok(future) => Ok(Step::Yielded(future)),
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                Ok(Step::Returned(py.None().into_bound(py)))
+            }
+            Err(error) => Err(error),
+        };
+        self.go_on(py, stepped)?
+            .ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.app.bind(py).call_method0("close").map(drop)
+    }
+
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.app.bind(py).getattr(name)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.app.bind(py).repr()?.to_string())
+    }
+}

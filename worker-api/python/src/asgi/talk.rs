@@ -1,0 +1,272 @@
+//! One HTTP request and its answer, as the app sees them: `receive` and `send`.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::Method;
+use pyo3::exceptions::PyOSError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use worker_http::hosted::{Inquiry, Reply, RequestBody};
+
+use super::answer::{kind_of, too_late, unexpected};
+use super::ready::{Ready, Waiting};
+use super::runner::{End, Finish};
+use super::site::{Site, resolve};
+use super::speech::Speech;
+
+/// See the module.
+#[pyclass(frozen, module = "gracefork._gracefork")]
+pub(super) struct Talk {
+    site: Arc<Site>,
+    state: Mutex<State>,
+}
+
+struct State {
+    body: RequestBody,
+    /// The app has all of the body.
+    has_body: bool,
+    /// Until the app has ended.
+    answer: Option<(Reply, Speech)>,
+    /// Futures of those who wait in `receive`.
+    receivers: VecDeque<Py<PyAny>>,
+    /// Futures of those who wait in `send`.
+    senders: Vec<Py<PyAny>>,
+}
+
+/// What is next in `receive`.
+enum Next {
+    Body(Bytes, bool),
+    Disconnect,
+    Wait,
+}
+
+#[pymethods]
+impl Talk {
+    fn receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let mut state = this.lock();
+        if state.receivers.is_empty() {
+            match this.next(slf, &mut state)? {
+                Next::Wait => {}
+                next => {
+                    let value = next.message(py)?.unbind();
+                    return Ok(Bound::new(py, Ready { value })?.into_any());
+                }
+            }
+        }
+        let future = this.site.create_future(py)?;
+        state.receivers.push_back(future.clone().unbind());
+        Ok(Bound::new(py, Waiting::new(&future)?)?.into_any())
+    }
+
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        message: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let kind = kind_of(message)?;
+        let kind = kind.to_str()?;
+        let mut state = this.lock();
+        let Some((reply, speech)) = &mut state.answer else {
+            return Err(too_late(kind));
+        };
+        if !speech.is_complete() && reply.is_over() {
+            return Err(PyOSError::new_err("the client has gone away"));
+        }
+        let what = kind
+            .strip_prefix("http.response.")
+            .ok_or_else(|| unexpected(kind, "one of an HTTP response"))?;
+        speech.say(reply, kind, what, message)?;
+        if speech.is_complete() {
+            state.tell_receivers(py)?;
+        } else if !speech.has_room() {
+            let waker = this.waker(slf)?;
+            if speech.poll_room(&Context::from_waker(&waker)).is_pending() {
+                let future = this.site.create_future(py)?;
+                state.senders.push(future.clone().unbind());
+                return Ok(Bound::new(py, Waiting::new(&future)?)?.into_any());
+            }
+        }
+        Ok(this.site.done.bind(py).clone().into_any())
+    }
+}
+
+impl Talk {
+    pub(super) fn new(site: &Arc<Site>, inquiry: Inquiry) -> Self {
+        let speech = Speech::new(site, inquiry.head.method == Method::HEAD);
+        let state = State {
+            body: inquiry.body,
+            has_body: false,
+            answer: Some((inquiry.reply, speech)),
+            receivers: VecDeque::new(),
+            senders: Vec::new(),
+        };
+        Self {
+            site: Arc::clone(site),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// What is next to receive; those who wait are woken when there is more.
+    fn next(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<Next> {
+        if !state.has_body {
+            return self.next_of_body(slf, state);
+        }
+        let is_over = match &state.answer {
+            Some((reply, speech)) if !speech.is_complete() => {
+                let waker = self.waker(slf)?;
+                reply.poll_over(&Context::from_waker(&waker)).is_ready()
+            }
+            _ => true,
+        };
+        Ok(if is_over {
+            Next::Disconnect
+        } else {
+            Next::Wait
+        })
+    }
+
+    fn next_of_body(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<Next> {
+        if let Some(whole) = state.body.take_whole() {
+            state.has_body = true;
+            return Ok(Next::Body(whole, false));
+        }
+        let driver = self.site.driver()?;
+        let waker = self.waker(slf)?;
+        let mut poll = || {
+            let mut cx = Context::from_waker(&waker);
+            driver.with_connections(|| state.body.poll_chunk(&mut cx))
+        };
+        let mut polled = poll();
+        if polled.is_pending() {
+            // It was only asked for; perhaps it is there now.
+            polled = poll();
+        }
+        Ok(match polled {
+            Poll::Pending => Next::Wait,
+            Poll::Ready(Ok(chunk)) => {
+                state.has_body = chunk.is_none() || state.body.is_at_end();
+                Next::Body(chunk.unwrap_or_default(), !state.has_body)
+            }
+            Poll::Ready(Err(_)) => {
+                state.has_body = true;
+                Next::Disconnect
+            }
+        })
+    }
+
+    /// Has those who wait looked after, on the loop.
+    fn waker(&self, slf: &Bound<'_, Self>) -> PyResult<Waker> {
+        let slf = slf.clone().unbind();
+        Ok(self.site.driver()?.waker(move || {
+            Python::attach(|py| {
+                let slf = slf.bind(py);
+                if let Err(error) = slf.get().look_after(slf) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        }))
+    }
+
+    /// Something has come, or gone.
+    fn look_after(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let mut state = self.lock();
+        let state = &mut *state;
+        while let Some(first) = state.receivers.front() {
+            let first = first.bind(py).clone();
+            if !first.call_method0(intern!(py, "done"))?.is_truthy()? {
+                let message = match self.next(slf, state)? {
+                    Next::Wait => break,
+                    next => next.message(py)?,
+                };
+                resolve(&first, &message)?;
+            }
+            state.receivers.pop_front();
+        }
+        if state.senders.is_empty() {
+            return Ok(());
+        }
+        if let Some((_, speech)) = &state.answer {
+            let waker = self.waker(slf)?;
+            if speech.poll_room(&Context::from_waker(&waker)).is_pending() {
+                return Ok(());
+            }
+        }
+        for sender in state.senders.drain(..) {
+            resolve(sender.bind(py), py.None().bind(py))?;
+        }
+        Ok(())
+    }
+
+    /// The app has come to its end.
+    pub(super) fn finish(&self, py: Python<'_>, end: &End) {
+        let Some((reply, speech)) = self.lock().answer.take() else {
+            return;
+        };
+        let is_gone = !speech.is_complete() && reply.is_over();
+        match end {
+            // It was told so in `send`, or saw it in `receive`.
+            End::Raised(error) if is_gone && error.is_instance_of::<PyOSError>(py) => {}
+            End::Raised(error) => {
+                let text = "Exception in ASGI application";
+                self.site.report(py, text, Some(error));
+            }
+            End::Returned if !is_gone && !speech.is_complete() => {
+                let text = if speech.is_unheard() {
+                    "The ASGI application returned without a response"
+                } else {
+                    "The ASGI application returned before its response was complete"
+                };
+                self.site.report(py, text, None);
+            }
+            End::Returned | End::Cancelled => {}
+        }
+        speech.close(reply);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is left to do when the app has ended.
+pub(super) struct Closing(pub(super) Py<Talk>);
+
+impl Finish for Closing {
+    fn finish(&self, py: Python<'_>, end: End) {
+        self.0.get().finish(py, &end);
+    }
+}
+
+impl State {
+    /// All is said: who still waits to receive has nothing to wait for.
+    fn tell_receivers(&mut self, py: Python<'_>) -> PyResult<()> {
+        while let Some(receiver) = self.receivers.pop_front() {
+            resolve(receiver.bind(py), &Next::Disconnect.message(py)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Next {
+    fn message(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let message = PyDict::new(py);
+        let kind = intern!(py, "type");
+        match self {
+            Self::Body(body, more) => {
+                message.set_item(kind, intern!(py, "http.request"))?;
+                message.set_item(intern!(py, "body"), PyBytes::new(py, &body))?;
+                message.set_item(intern!(py, "more_body"), more)?;
+            }
+            Self::Disconnect | Self::Wait => {
+                message.set_item(kind, intern!(py, "http.disconnect"))?;
+            }
+        }
+        Ok(message.into_any())
+    }
+}

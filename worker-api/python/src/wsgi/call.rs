@@ -1,0 +1,267 @@
+//! One call of the app: from the request to the last byte of what it returns.
+
+use std::cell::RefCell;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+use pyo3::exceptions::{PyAssertionError, PyConnectionError, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+use worker_http::{Body, Gone, Handler, Reply, Request, Response};
+
+use super::environ::{Elsewhere, Memory, Template};
+use super::exchange::{Exchange, bytes_of};
+use super::file::FileWrapper;
+use super::hooks::RequestHooks;
+use super::input::Input;
+use super::options::Options;
+use crate::gil;
+use crate::worker::Worker;
+
+/// The app, and what its calls have in common.
+pub(super) struct Caller {
+    app: Py<PyAny>,
+    template: Template,
+    hooks: RequestHooks,
+    worker: worker_api::Worker,
+}
+
+/// What a thread keeps from call to call.
+struct Desk {
+    memory: Memory,
+    exchange: Py<Exchange>,
+    start_response: Py<PyAny>,
+}
+
+thread_local! {
+    static DESK: RefCell<Option<Desk>> = const { RefCell::new(None) };
+}
+
+impl Handler for Caller {
+    fn call(&self, request: Request, reply: Reply) {
+        gil::with(|py| {
+            if let Err(error) = self.answer(py, request, reply) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+impl Caller {
+    pub(super) fn new(
+        py: Python<'_>,
+        worker: &Worker,
+        app: &Bound<'_, PyAny>,
+        options: Options,
+    ) -> PyResult<Self> {
+        let settings = worker.inner.settings();
+        let errors = match options.errors {
+            Some(errors) => errors.into_bound(py),
+            None => py.import("sys")?.getattr("stderr")?,
+        };
+        let constant = PyDict::new(py);
+        constant.set_item("wsgi.errors", errors)?;
+        constant.set_item("wsgi.version", (1, 0))?;
+        constant.set_item("wsgi.multithread", settings.threads.get() > 1)?;
+        constant.set_item("wsgi.multiprocess", options.multiprocess)?;
+        constant.set_item("wsgi.run_once", false)?;
+        constant.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
+        constant.set_item("wsgi.input", Input::empty().into_pyobject(py)?)?;
+        constant.set_item("wsgi.input_terminated", true)?;
+        let template = Template::new(
+            &constant,
+            &options.script_name,
+            settings.forwarded_allow_ips.clone(),
+            worker.addresses.clone(),
+        )?;
+        Ok(Self {
+            app: app.clone().unbind(),
+            template,
+            hooks: options.hooks,
+            worker: worker.inner.clone(),
+        })
+    }
+
+    fn answer(&self, py: Python<'_>, request: Request, reply: Reply) -> PyResult<()> {
+        let (parts, body) = request.into_parts();
+        let desk = DESK.take();
+        let mut desk = desk.map_or_else(|| Desk::new(py), Ok)?;
+        let exchange = desk.exchange.bind(py).clone();
+        exchange.get().begin(reply, parts.method == Method::HEAD);
+        let environ = match self.template.environ(py, &parts, &mut desk.memory)? {
+            Ok(environ) => environ,
+            Err(Elsewhere) => {
+                let path = parts.uri.path();
+                tracing::error!(path, "the request is not for a path below SCRIPT_NAME");
+                exchange.get().answer_instead(server_error());
+                return Ok(());
+            }
+        };
+        let input = match body.is_ready() && body.is_empty() {
+            true => None,
+            false => {
+                let input = Bound::new(py, Input::new(body))?;
+                environ.set_item(intern!(py, "wsgi.input"), &input)?;
+                Some(input)
+            }
+        };
+        let request = self.hooks.request(py, &parts, &environ)?;
+        let start_response = desk.start_response.bind(py);
+        let done = self.run(py, &environ, start_response, &exchange, request.as_ref());
+        if let Err(error) = done {
+            self.failed(py, &error, &environ, exchange.get());
+        }
+        if let Some(input) = input {
+            input.get().close();
+        }
+        let summary = exchange.get().end();
+        if let Some(request) = request {
+            self.hooks.after(&request, &environ, summary);
+        }
+        drop(exchange);
+        if desk.is_mine(py) {
+            DESK.set(Some(desk));
+        } else {
+            DESK.set(Some(Desk {
+                memory: desk.memory,
+                ..Desk::new(py)?
+            }));
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        start_response: &Bound<'_, PyAny>,
+        exchange: &Bound<'_, Exchange>,
+        request: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        if let Some(request) = request {
+            self.hooks.before(request)?;
+        }
+        let returned = self.app.bind(py).call1((environ, start_response))?;
+        let exchange = exchange.get();
+        match send_at_once(&returned, exchange) {
+            Some(sent) => sent,
+            None => {
+                let sent = send_iterable(&returned, exchange);
+                let closed = close(&returned);
+                sent.and(closed)
+            }
+        }
+    }
+
+    /// The app has raised an exception.
+    fn failed(
+        &self,
+        py: Python<'_>,
+        error: &PyErr,
+        environ: &Bound<'_, PyDict>,
+        exchange: &Exchange,
+    ) {
+        let gone = exchange.is_broken() && error.is_instance_of::<PyConnectionError>(py);
+        if !gone {
+            self.hooks.log(py, error, environ, exchange.is_unanswered());
+        }
+        exchange.answer_instead(server_error());
+        if error.is_instance_of::<PySystemExit>(py) {
+            gil::detach(py, || self.worker.leave());
+        }
+    }
+}
+
+impl Desk {
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let exchange = Bound::new(py, Exchange::new())?;
+        Ok(Self {
+            memory: Memory::new(),
+            start_response: exchange.getattr(intern!(py, "start_response"))?.unbind(),
+            exchange: exchange.unbind(),
+        })
+    }
+
+    /// Whether the app has kept nothing of it.
+    fn is_mine(&self, py: Python<'_>) -> bool {
+        gil::references(self.start_response.bind(py)) == 1
+            && gil::references(self.exchange.bind(py)) == 2
+    }
+}
+
+/// Answers with what can be taken as it is: a list or tuple, or a file.
+fn send_at_once(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> Option<PyResult<()>> {
+    let py = returned.py();
+    if let Ok(list) = returned.cast_exact::<PyList>() {
+        let pieces = list.iter().map(|piece| bytes_of(&piece));
+        return Some(join(pieces).and_then(|body| send_whole(py, body, exchange)));
+    }
+    if let Ok(tuple) = returned.cast_exact::<PyTuple>() {
+        let pieces = tuple.iter().map(|piece| bytes_of(&piece));
+        return Some(join(pieces).and_then(|body| send_whole(py, body, exchange)));
+    }
+    let file = returned.cast_exact::<FileWrapper>().ok()?.get();
+    let part = file.part(py)?;
+    let sent = must_have_head(exchange).map(|()| exchange.file(part));
+    Some(sent.and(file.close(py)))
+}
+
+/// Most often there is one piece, which needs no copy.
+fn join(mut pieces: impl ExactSizeIterator<Item = PyResult<Bytes>>) -> PyResult<Bytes> {
+    if pieces.len() == 1
+        && let Some(only) = pieces.next()
+    {
+        return only;
+    }
+    let mut all = BytesMut::new();
+    for piece in pieces {
+        all.extend_from_slice(&piece?);
+    }
+    Ok(all.freeze())
+}
+
+fn send_whole(py: Python<'_>, body: Bytes, exchange: &Exchange) -> PyResult<()> {
+    must_have_head(exchange)?;
+    // If the client has gone, there is nothing more to do.
+    if exchange.whole(py, body).is_ok() {
+        exchange.finish();
+    }
+    Ok(())
+}
+
+fn send_iterable(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> PyResult<()> {
+    let py = returned.py();
+    for piece in returned.try_iter()? {
+        let piece = bytes_of(&piece?)?;
+        if piece.is_empty() {
+            continue;
+        }
+        must_have_head(exchange)?;
+        if let Err(Gone) = exchange.piece(py, piece) {
+            return Ok(());
+        }
+    }
+    must_have_head(exchange)?;
+    exchange.finish();
+    Ok(())
+}
+
+fn must_have_head(exchange: &Exchange) -> PyResult<()> {
+    if exchange.has_head() {
+        return Ok(());
+    }
+    let error = "the app has returned without a call of start_response";
+    Err(PyAssertionError::new_err(error))
+}
+
+fn close(returned: &Bound<'_, PyAny>) -> PyResult<()> {
+    let close = returned.getattr_opt(intern!(returned.py(), "close"))?;
+    close.map_or(Ok(()), |close| close.call0().map(drop))
+}
+
+fn server_error() -> Response {
+    let mut response = Response::new(Body::from("Internal Server Error\n"));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}

@@ -1,0 +1,334 @@
+//! One request's way to its response: what has been said, what is out, and what may still come.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+use worker_http::{Body, Gone, ReasonPhrase, Reply, Response, Streaming};
+
+use super::file::Part;
+use super::head::Head;
+use crate::gil;
+
+/// A shorter body is copied; what a longer one is in is kept until it is sent.
+const COPIED: usize = 4096;
+
+/// `start_response` is a method of it. It is used again for the next request of its thread, if
+/// the app has kept nothing of it; calling the thing itself is `write`.
+#[pyclass(frozen, module = "gracefork._gracefork")]
+pub(super) struct Exchange {
+    state: Mutex<State>,
+}
+
+struct State {
+    is_head: bool,
+    head: Option<Head>,
+    out: Out,
+    /// What is left of the length that the head promises.
+    left: Option<u64>,
+    /// Bytes of the body that went out.
+    sent: u64,
+}
+
+enum Out {
+    /// There is no request.
+    Idle,
+    Nothing(Reply),
+    Head(Streaming),
+    All,
+    /// The client has gone, or what it has got cannot be made whole.
+    Broken,
+}
+
+/// How a response has ended, for the hooks.
+#[derive(Clone, Copy)]
+pub(super) struct Summary {
+    pub(super) status: u16,
+    pub(super) len: Option<u64>,
+    pub(super) sent: u64,
+}
+
+#[pymethods]
+impl Exchange {
+    #[pyo3(signature = (status, response_headers, exc_info=None, /))]
+    fn start_response<'py>(
+        this: &Bound<'py, Self>,
+        status: &Bound<'py, PyAny>,
+        response_headers: &Bound<'py, PyAny>,
+        exc_info: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let exchange = this.get();
+        let (has_head, is_out) = {
+            let state = exchange.lock();
+            (state.head.is_some(), !matches!(state.out, Out::Nothing(_)))
+        };
+        match exc_info.filter(|info| !info.is_none()) {
+            // Too late to say anything else: the app's error goes on its way.
+            Some(info) if is_out => return Err(PyErr::from_value(info.get_item(1)?)),
+            None if has_head => {
+                let error = "start_response was called already";
+                return Err(PyAssertionError::new_err(error));
+            }
+            _ => {}
+        }
+        let head = Head::new(status, response_headers)?;
+        let mut state = exchange.lock();
+        state.left = head.len;
+        let before = state.head.replace(head);
+        drop((state, before));
+        Ok(this.clone())
+    }
+
+    fn __call__(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.stream(py, bytes_of(data)?)
+            .map_err(|Gone| PyConnectionResetError::new_err("the client has gone away"))
+    }
+}
+
+impl Exchange {
+    pub(super) fn new() -> Self {
+        let state = State {
+            is_head: false,
+            head: None,
+            out: Out::Idle,
+            left: None,
+            sent: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// A request comes.
+    pub(super) fn begin(&self, reply: Reply, is_head: bool) {
+        *self.lock() = State {
+            is_head,
+            head: None,
+            out: Out::Nothing(reply),
+            left: None,
+            sent: 0,
+        };
+    }
+
+    /// The request is over. What is not whole by now is cut off.
+    pub(super) fn end(&self) -> Option<Summary> {
+        let mut state = self.lock();
+        let summary = state.head.take().map(|head| Summary {
+            status: head.status.as_u16(),
+            len: head.len,
+            sent: state.sent,
+        });
+        let out = std::mem::replace(&mut state.out, Out::Idle);
+        drop(state);
+        drop(out);
+        summary
+    }
+
+    pub(super) fn has_head(&self) -> bool {
+        self.lock().head.is_some()
+    }
+
+    /// Whether the client has got nothing yet.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.lock().out, Out::Nothing(_))
+    }
+
+    /// Whether the client has gone away.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.lock().out, Out::Broken)
+    }
+
+    /// Answers in the app's stead, if nothing is out.
+    pub(super) fn answer_instead(&self, response: Response) {
+        let mut state = self.lock();
+        match std::mem::replace(&mut state.out, Out::Broken) {
+            Out::Nothing(reply) => {
+                state.out = Out::All;
+                drop(state);
+                reply.send(response);
+            }
+            // Without its end, what is out is cut off.
+            out => drop((state, out)),
+        }
+    }
+
+    /// The body's next piece, of any number: all of it, if it is as long as the head says.
+    pub(super) fn piece(&self, py: Python<'_>, data: Bytes) -> Result<(), Gone> {
+        let whole = {
+            let state = self.lock();
+            let len = data.len() as u64;
+            matches!(state.out, Out::Nothing(_)) && state.left.is_some_and(|left| left <= len)
+        };
+        if whole {
+            self.whole(py, data)
+        } else {
+            self.stream(py, data)
+        }
+    }
+
+    /// The body in one piece.
+    pub(super) fn whole(&self, py: Python<'_>, data: Bytes) -> Result<(), Gone> {
+        let len = data.len() as u64;
+        let mut state = self.lock();
+        let is_short = state.left.is_some_and(|left| left > len) && !state.omits_body();
+        if is_short || !matches!(state.out, Out::Nothing(_)) {
+            drop(state);
+            return self.stream(py, data);
+        }
+        let mut body = Bytes::new();
+        if state.omits_body() {
+            state.keep_len(Some(len));
+        } else {
+            body = cut(data, state.left);
+            state.sent = body.len() as u64;
+            state.left = Some(0);
+        }
+        state.send(body.into());
+        Ok(())
+    }
+
+    /// A file, from where it is to its end or as far as the head says.
+    pub(super) fn file(&self, part: Part) {
+        let mut state = self.lock();
+        let len = state.left.unwrap_or(part.len);
+        if state.omits_body() {
+            state.keep_len(Some(part.len));
+            state.send(Body::empty());
+        } else {
+            (state.sent, state.left) = (len, Some(0));
+            state.send(Body::file_part(part.file, part.offset, len));
+        }
+    }
+
+    /// The app has nothing more to send.
+    pub(super) fn finish(&self) {
+        let mut state = self.lock();
+        match std::mem::replace(&mut state.out, Out::All) {
+            Out::Nothing(reply) => {
+                let promised = state.left.is_some_and(|left| left > 0);
+                state.out = Out::Nothing(reply);
+                if promised && !state.omits_body() {
+                    state.start_streaming();
+                } else {
+                    state.keep_len(None);
+                    state.send(Body::empty());
+                }
+            }
+            Out::Head(streaming) => streaming.end(),
+            out => state.out = out,
+        }
+    }
+
+    /// Sends the head if it is not out, and a piece of the body as soon as the client takes it.
+    fn stream(&self, py: Python<'_>, data: Bytes) -> Result<(), Gone> {
+        let mut state = self.lock();
+        if state.omits_body() {
+            // What the client may not get does not keep the head back.
+            if matches!(state.out, Out::Nothing(_)) {
+                state.keep_len(None);
+                state.send(Body::empty());
+            }
+            return Ok(());
+        }
+        state.start_streaming();
+        let chunk = cut(data, state.left);
+        let streaming = match std::mem::replace(&mut state.out, Out::Broken) {
+            Out::Head(streaming) => streaming,
+            Out::Broken => return Err(Gone),
+            out => {
+                state.out = out;
+                return Ok(());
+            }
+        };
+        drop(state);
+        let len = chunk.len() as u64;
+        let sent = gil::detach(py, || streaming.send(chunk).map(|()| streaming));
+        let streaming = sent?;
+        let mut state = self.lock();
+        state.out = Out::Head(streaming);
+        state.sent += len;
+        state.left = state.left.map(|left| left - len);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn omits_body(&self) -> bool {
+        self.is_head || self.head.as_ref().is_some_and(Head::forbids_body)
+    }
+
+    /// Says how long a body would be that is not sent: as the app says, else as long as it is.
+    fn keep_len(&mut self, len: Option<u64>) {
+        if self.omits_body()
+            && let Some(head) = &mut self.head
+            && head.status != http::StatusCode::NO_CONTENT
+            && let Some(len) = head.len.or(len.filter(|_| !head.forbids_body()))
+        {
+            let value = HeaderValue::from(len);
+            head.headers.insert(header::CONTENT_LENGTH, value);
+        }
+    }
+
+    fn send(&mut self, body: Body) {
+        if let Out::Nothing(reply) = std::mem::replace(&mut self.out, Out::All) {
+            let (head, ()) = self.response(()).into_parts();
+            reply.send(Response::from_parts(head, body));
+        }
+    }
+
+    fn start_streaming(&mut self) {
+        self.out = match std::mem::replace(&mut self.out, Out::Broken) {
+            Out::Nothing(reply) => {
+                let (head, ()) = self.response(()).into_parts();
+                Out::Head(reply.stream(head, self.left))
+            }
+            out => out,
+        };
+    }
+
+    fn response<B>(&mut self, body: B) -> http::Response<B> {
+        let mut response = http::Response::new(body);
+        if let Some(head) = &mut self.head {
+            *response.status_mut() = head.status;
+            *response.headers_mut() = std::mem::take(&mut head.headers);
+            let reason = head
+                .reason
+                .take()
+                .and_then(|it| ReasonPhrase::try_from(it).ok());
+            if let Some(reason) = reason {
+                response.extensions_mut().insert(reason);
+            }
+        }
+        response
+    }
+}
+
+/// A piece of a body: PEP 3333 wants bytes, and nothing that looks like some.
+pub(super) fn bytes_of(data: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    let Ok(data) = data.cast::<PyBytes>() else {
+        let kind = data.get_type();
+        let error = format!("a response is made of bytes, not of {kind}");
+        return Err(PyTypeError::new_err(error));
+    };
+    let bytes = data.as_bytes();
+    if bytes.len() <= COPIED {
+        return Ok(Bytes::copy_from_slice(bytes));
+    }
+    Ok(Bytes::from_owner(PyBackedBytes::from(data.clone())))
+}
+
+/// No more than the head has promised.
+fn cut(mut data: Bytes, limit: Option<u64>) -> Bytes {
+    if let Some(Ok(limit)) = limit.map(usize::try_from) {
+        data.truncate(limit);
+    }
+    data
+}

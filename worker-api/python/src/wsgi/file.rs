@@ -1,0 +1,83 @@
+//! `wsgi.file_wrapper`: a file as a response, sent by the kernel where it is a real one.
+#![expect(unsafe_code, reason = "borrows the descriptor of a Python file")]
+
+use std::fs::File;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+const BLOCK: usize = 8192;
+
+/// What an app returns to have a file sent; otherwise an iterator over its blocks.
+#[pyclass(frozen, module = "gracefork._gracefork")]
+pub(super) struct FileWrapper {
+    #[pyo3(get)]
+    filelike: Py<PyAny>,
+    #[pyo3(get)]
+    blksize: usize,
+}
+
+/// A part of a regular file.
+pub(super) struct Part {
+    pub(super) file: File,
+    pub(super) offset: u64,
+    pub(super) len: u64,
+}
+
+#[pymethods]
+impl FileWrapper {
+    #[new]
+    #[pyo3(signature = (filelike, blksize=BLOCK))]
+    fn new(filelike: Py<PyAny>, blksize: usize) -> Self {
+        Self { filelike, blksize }
+    }
+
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let read = intern!(py, "read");
+        let block = self.filelike.bind(py).call_method1(read, (self.blksize,))?;
+        if block.is_truthy()? {
+            Ok(block)
+        } else {
+            Err(PyStopIteration::new_err(()))
+        }
+    }
+
+    pub(super) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let close = self.filelike.bind(py).getattr_opt(intern!(py, "close"))?;
+        close.map_or(Ok(()), |close| close.call0().map(drop))
+    }
+}
+
+impl FileWrapper {
+    /// What is left of the file, if it is a regular one: from its position to its end.
+    pub(super) fn part(&self, py: Python<'_>) -> Option<Part> {
+        let filelike = self.filelike.bind(py);
+        // Most things that can be read have no descriptor: then nothing is wrong.
+        let fd: RawFd = filelike
+            .call_method0(intern!(py, "fileno"))
+            .ok()?
+            .extract()
+            .ok()?;
+        let offset: u64 = filelike
+            .call_method0(intern!(py, "tell"))
+            .ok()?
+            .extract()
+            .ok()?;
+        if fd < 0 {
+            return None;
+        }
+        // SAFETY: it is not -1, and used while the Python file, which is referred to here, has it
+        // open. One that is not answers EBADF.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        let file = File::from(borrowed.try_clone_to_owned().ok()?);
+        let meta = file.metadata().ok()?;
+        let len = meta.len().saturating_sub(offset);
+        meta.is_file().then_some(Part { file, offset, len })
+    }
+}

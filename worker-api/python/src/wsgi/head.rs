@@ -1,0 +1,175 @@
+//! The head of a response, as an app gives it to `start_response`.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+
+use crate::text::bytes_of;
+
+/// Hop-by-hop fields are the server's to send; gunicorn ignores them as well.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// So many names of fields are kept, by their str objects; each has its place.
+const PLACES: usize = 64;
+/// A longer one is not kept.
+const LONGEST: usize = 64;
+
+/// A response's head.
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    /// Only if it is not what everybody says.
+    pub(super) reason: Option<Bytes>,
+    /// Without `Content-Length`.
+    pub(super) headers: HeaderMap,
+    pub(super) len: Option<u64>,
+}
+
+impl Head {
+    pub(super) fn new(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let (status, reason) = read_status(status)?;
+        let mut head = Self {
+            status,
+            reason,
+            headers: HeaderMap::new(),
+            len: None,
+        };
+        if let Ok(list) = headers.cast_exact::<PyList>() {
+            head.headers.reserve(list.len());
+            list.iter().try_for_each(|field| head.add(&field))?;
+        } else {
+            for field in headers.try_iter()? {
+                head.add(&field?)?;
+            }
+        }
+        Ok(head)
+    }
+
+    /// Whether a response with this status has no body, whatever the app says.
+    pub(super) fn forbids_body(&self) -> bool {
+        matches!(
+            self.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        )
+    }
+
+    fn add(&mut self, field: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (name, value);
+        match field.cast::<PyTuple>().map(PyTupleMethods::as_slice) {
+            Ok([first, second]) => (name, value) = (first.clone(), second.clone()),
+            _ => (name, value) = field.extract()?,
+        }
+        let name = name
+            .cast::<PyString>()
+            .map_err(|_| not_str("the name", &name))?;
+        let value = value
+            .cast::<PyString>()
+            .map_err(|_| not_str("the value", &value))?;
+        let Some(name) = name_of(name)? else {
+            return Ok(());
+        };
+        let text = value.to_str()?;
+        let bytes = bytes_of(text.trim_matches([' ', '\t']));
+        let bytes = bytes.ok_or_else(|| bad_value(&name))?;
+        if name == header::CONTENT_LENGTH {
+            return self.set_len(&bytes);
+        }
+        let value = HeaderValue::from_bytes(&bytes).map_err(|_| bad_value(&name))?;
+        self.headers.append(name, value);
+        Ok(())
+    }
+
+    fn set_len(&mut self, text: &[u8]) -> PyResult<()> {
+        let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        let len = std::str::from_utf8(text).ok().filter(|_| digits);
+        match len.and_then(|len| len.parse().ok()) {
+            Some(len) if self.len.is_none_or(|before| before == len) => self.len = Some(len),
+            _ => return Err(bad_value(&header::CONTENT_LENGTH)),
+        }
+        Ok(())
+    }
+}
+
+/// The name of a field; `None` for one that is not the app's to send.
+fn name_of(text: &Bound<'_, PyString>) -> PyResult<Option<HeaderName>> {
+    /// An object that is referred to has its address for itself.
+    struct Known {
+        text: Py<PyString>,
+        name: Option<HeaderName>,
+    }
+
+    thread_local! {
+        static KNOWN: RefCell<Vec<Option<Known>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    KNOWN.with_borrow_mut(|known| {
+        known.resize_with(PLACES, || None);
+        let place = &mut known[text.as_ptr().addr() / 16 % PLACES];
+        if let Some(known) = place
+            && known.text.is(text)
+        {
+            return Ok(known.name.clone());
+        }
+        let spelled = text.to_str()?;
+        let name = HeaderName::from_bytes(spelled.as_bytes()).map_err(|_| {
+            PyValueError::new_err(format!("{spelled:?} cannot be the name of a header"))
+        })?;
+        let is_hop = HOP_BY_HOP.contains(&name) || name == "keep-alive" || name == "trailers";
+        let name = (!is_hop).then_some(name);
+        if spelled.len() <= LONGEST {
+            *place = Some(Known {
+                text: text.clone().unbind(),
+                name: name.clone(),
+            });
+        }
+        Ok(name)
+    })
+}
+
+fn read_status(status: &Bound<'_, PyAny>) -> PyResult<(StatusCode, Option<Bytes>)> {
+    let text = status
+        .cast::<PyString>()
+        .map_err(|_| not_str("the status", status))?;
+    let text = text.to_str()?;
+    let refuse = || PyValueError::new_err(format!("{text:?} cannot be a status"));
+    let (code, rest) = text.split_at_checked(3).ok_or_else(refuse)?;
+    if !code.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refuse());
+    }
+    // What comes before the answer, 1xx, is not the app's to send.
+    let code = StatusCode::from_bytes(code.as_bytes()).ok();
+    let code = code
+        .filter(|code| !code.is_informational())
+        .ok_or_else(refuse)?;
+    let reason = match rest.strip_prefix(' ') {
+        Some(reason) => reason,
+        None if rest.is_empty() => return Ok((code, None)),
+        None => return Err(refuse()),
+    };
+    if code.canonical_reason() == Some(reason) {
+        return Ok((code, None));
+    }
+    let reason = bytes_of(reason).ok_or_else(refuse)?;
+    HeaderValue::from_bytes(&reason).map_err(|_| refuse())?;
+    Ok((code, Some(Bytes::copy_from_slice(&reason))))
+}
+
+fn not_str(what: &str, object: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("{what} must be a str, not {}", object.get_type()))
+}
+
+/// Without the value, which may be a secret.
+fn bad_value(name: &HeaderName) -> PyErr {
+    PyValueError::new_err(format!("the header {name} has a value that cannot be sent"))
+}
