@@ -110,9 +110,9 @@ impl Evaluation {
         (!self.is_late).then_some(self.deadline)
     }
 
-    /// Give it up.
-    pub fn stop(&self) {
-        self.inquiry.kill();
+    /// Give it up, and leave nothing behind.
+    pub fn stop(self) {
+        self.inquiry.end();
     }
 
     /// Go on; the outcome, once it is there: the answer and what the file said

@@ -52,6 +52,9 @@ impl EventLoop {
             Action::Exit(status) => {
                 self.exit = Some(status);
                 self.dismiss_hosts();
+                if let Some(evaluation) = self.evaluation.take() {
+                    evaluation.stop();
+                }
             }
         }
     }

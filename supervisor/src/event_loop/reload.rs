@@ -49,13 +49,16 @@ impl EventLoop {
 
     /// A config file that is a program takes its time; the master does not wait.
     fn wait_for(&mut self, evaluation: Evaluation) {
-        for source in evaluation.sources() {
-            let registry = self.poll.registry();
-            if let Err(error) = register(&source, EVALUATION, Interest::READABLE, registry) {
-                evaluation.stop();
-                let reason = format!("the config file cannot be read: {error}");
-                return self.tell(Event::ReloadRefused { reason });
-            }
+        let registry = self.poll.registry();
+        let readable = Interest::READABLE;
+        let mut sources = evaluation.sources();
+        let heard =
+            sources.try_for_each(|source| register(&source, EVALUATION, readable, registry));
+        drop(sources);
+        if let Err(error) = heard {
+            evaluation.stop();
+            let reason = format!("the config file cannot be read: {error}");
+            return self.tell(Event::ReloadRefused { reason });
         }
         self.evaluation = Some(evaluation);
     }

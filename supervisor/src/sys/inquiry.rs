@@ -113,6 +113,14 @@ impl Inquiry {
             let _ = super::signals::kill_group(self.child.pid);
         }
     }
+
+    /// Kill it and reap it.
+    pub fn end(self) {
+        self.kill();
+        if self.end.is_none() {
+            super::spawn::end(self.child.pid);
+        }
+    }
 }
 
 fn read(pipe: &mut Option<OwnedFd>, said: &mut Vec<u8>) {

@@ -38,6 +38,7 @@ async def _serve(
     compose()
     await serve_asgi(native, app, loop, {**options, "state": lifespan.state})
     await lifespan.shutdown()
+    native.drained()
 
 
 def _new_loop(kind: str) -> asyncio.AbstractEventLoop:

@@ -172,7 +172,8 @@ class Host:
             os._exit(status)
 
     def _warn_of_threads(self) -> None:
-        others = {thread.name for thread in threading.enumerate()} - {threading.current_thread().name}
+        here = threading.current_thread()
+        others = {thread.name for thread in threading.enumerate() if thread is not here}
         if others - self._told_threads:
             self._told_threads |= others
             self._server.log.warning(

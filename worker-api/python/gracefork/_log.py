@@ -32,6 +32,8 @@ class Log:
         self.cfg = cfg
         self.error_log = logging.getLogger("gunicorn.error")
         self.access_log = logging.getLogger("gunicorn.access")
+        # What the native part has to say goes the same way.
+        logging.getLogger("gracefork.error").parent = self.error_log
         self.loglevel = _LEVELS.get(str(cfg.loglevel).lower(), logging.INFO)
         self.logfile = None
         self.setup(cfg)

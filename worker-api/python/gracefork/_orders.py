@@ -137,10 +137,11 @@ class Orders:
 
 
 def compose() -> None:
-    """Keeps the app's own handlers of SIGTERM and SIGINT from ending the worker.
+    """Keeps the app's own handlers of SIGTERM and SIGINT from ending an event loop.
 
     Many end with ``sys.exit()``, as they must elsewhere. Here the worker serves on until it has
-    drained, so that is heard as "goes down", which the worker knows.
+    drained, so that is heard as "goes down", which the worker knows. (Without a loop the native
+    part waits for signals, and sees to it.)
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         handler = signal.getsignal(number)

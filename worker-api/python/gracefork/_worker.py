@@ -85,9 +85,7 @@ def _serve(worker: Worker, server: Server) -> None:
         serve(worker.native, app.call, options)
         return
     from ._gracefork import serve_wsgi
-    from ._orders import compose
 
-    compose()
     serve_wsgi(worker.native, app.call, options)
 
 
@@ -99,7 +97,7 @@ def _options(worker: Worker, server: Server) -> dict[str, Any]:
         "script_name": os.environ.get("SCRIPT_NAME", ""),
         "root_path": cfg.root_path or "",
         "ws_max_message_size": cfg.websocket_max_message_size,
-        "hang_timeout": float(cfg.timeout),
+        "hang_timeout": int(os.environ.get("GRACEFORK_HANG_TIMEOUT_USEC", "0")) / 1_000_000,
         "worker": worker,
         "request": Request,
         "pre_request": cfg.pre_request,

@@ -4,16 +4,20 @@
 //! and writes what they answer. An answer that is whole leaves before `send` returns.
 //!
 //! Reading order: `site` is what all requests have in common, `scope` what the app is told of one;
-//! `talk` is one request, with its `receive` and `send`; `answer` what an app may say there;
-//! `runner` runs the app's coroutine; `ready` and `names` save allocations.
+//! `talk` is one request, with its `receive` and `send`; `speech` and `answer` are what an app may
+//! say there; `websocket`, with `handshake` and `frames`, is one WebSocket; `runner` runs the app's coroutine; `ready` and `names` save allocations.
 
 mod answer;
+mod frames;
+mod handshake;
 mod names;
 mod ready;
 mod runner;
 mod scope;
 mod site;
+mod speech;
 mod talk;
+mod websocket;
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -42,7 +46,7 @@ pub(crate) fn serve_asgi<'py>(
     let stall = option::<f64>(options, "hang_timeout")?
         .filter(|seconds| *seconds > 0.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let site = Arc::new(Site::new(app, &r#loop, &end, options)?);
+    let site = Arc::new(Site::new(&worker.get().inner, app, &r#loop, &end, options)?);
     let driver = hosted::start(
         worker.get().inner.clone(),
         Handler(Arc::clone(&site)),

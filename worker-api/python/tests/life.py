@@ -44,7 +44,10 @@ def serve_wsgi(worker, app, options):
     say("serve", options["multiprocess"], app.__name__)
     for name in sys.argv[1:]:
         if name.startswith("SIG"):
-            signal.raise_signal(getattr(signal, name))
+            try:
+                signal.raise_signal(getattr(signal, name))
+            except SystemExit:
+                say("told to go")
         else:
             worker.now = {"on_term": "lameduck", "on_drain": "draining"}.get(name, "forced")
             getattr(worker.hooks, name)()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
 from case import Case
+from gracefork import _orders
 
 HERE = Path(__file__).resolve().parent
 
@@ -72,7 +74,7 @@ class Life(Case):
         said, _ = self.live("SIGTERM", "SIGINT", config="")
         self.assertIn("drained", said)
 
-    def test_a_handler_that_the_config_installs_runs_and_cannot_end_the_worker(self):
+    def test_a_handler_that_the_config_installs_runs(self):
         config = """
             import signal
 
@@ -88,7 +90,7 @@ class Life(Case):
             """
         said, error = self.live("SIGTERM", config=config)
         self.assertIn("[INFO] set: True", error)
-        self.assertEqual(said[-3:], ["drained", "atexit", "status 0"])
+        self.assertEqual(said[-4:], ["told to go", "drained", "atexit", "status 0"])
 
     def test_the_masters_words_reach_the_apps_callbacks(self):
         app = APP + (
@@ -151,6 +153,23 @@ class Life(Case):
         said, error = self.live(config="def worker_exit(server, worker): raise OSError('late')\n")
         self.assertIn("Exception during worker exit:", error)
         self.assertEqual(said[-1], "status 0")
+
+
+class Composing(Case):
+    def test_an_apps_handler_runs_and_cannot_end_the_loop(self):
+        before = signal.getsignal(signal.SIGTERM)
+        self.addCleanup(signal.signal, signal.SIGTERM, before)
+        told = []
+
+        def handle(number, frame):
+            told.append(number)
+            sys.exit(0)
+
+        signal.signal(signal.SIGTERM, handle)
+        _orders.compose()
+        _orders.compose()
+        signal.raise_signal(signal.SIGTERM)
+        self.assertEqual(told, [signal.SIGTERM])
 
 
 class Outside(Case):

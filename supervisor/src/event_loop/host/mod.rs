@@ -5,8 +5,10 @@
 //! control channel, and the answer makes the worker a process like any other.
 //! A host that dies fails what it has not answered; its workers stay.
 
-mod conduct;
+mod answers;
+mod hooks;
 mod message;
+mod orders;
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,8 +29,11 @@ use crate::sys::signals;
 use crate::sys::spawn::Child;
 
 use super::crew::{TOKENS_END, register};
-pub(super) use conduct::Gone;
+pub(super) use hooks::Gone;
 use message::Order;
+
+/// How long a host that is not needed any more may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Which of a host's descriptors a token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

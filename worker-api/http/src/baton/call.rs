@@ -19,7 +19,6 @@ use super::files::Files;
 use super::outgoing::Outgoing;
 use super::reply::{Place, Reply};
 use super::request::RequestBody;
-use super::socket::Stream;
 use super::visit::Reception;
 use super::{Handler, Request};
 
@@ -39,8 +38,8 @@ impl<H: Handler> Reception for Calls<H> {
         &self.core
     }
 
-    fn app(self: &Arc<Self>, stream: &Stream) -> Caller<H> {
-        Caller::new(self, stream.files().clone())
+    fn app(self: &Arc<Self>, files: Files) -> Caller<H> {
+        Caller::new(self, files)
     }
 }
 

@@ -25,14 +25,14 @@ use worker_api::{Drain, Stage, Worker};
 
 pub(super) use self::below::{Below, Hosted};
 pub use self::exchange::{Answer, Inquiry, Reply, RequestBody, StreamBody};
-pub use self::socket::Switched;
+pub use self::socket::{Switched, Switching};
 
 use self::exchange::Caller;
 use self::vigil::Vigil;
 use super::accept::Accepting;
 use super::executor::{Core, Job};
+use super::files::Files;
 use super::lead::Lead;
-use super::socket::Stream;
 use super::timers::Alarm;
 use super::visit::{House, Reception};
 use super::{FORCED_END, Herald};
@@ -269,8 +269,8 @@ impl<H: LoopHandler> Reception for Desk<H> {
         &self.core
     }
 
-    fn app(self: &Arc<Self>, stream: &Stream) -> Caller<H> {
-        Caller::new(self, stream)
+    fn app(self: &Arc<Self>, files: Files) -> Caller<H> {
+        Caller::new(self, files)
     }
 }
 

@@ -10,6 +10,7 @@ use hyper::rt::Timer;
 use worker_api::Stage;
 
 use super::executor::Core;
+use super::files::Files;
 use super::socket::Stream;
 use super::timers::{Alarm, Timers};
 use crate::accept::Open;
@@ -26,8 +27,8 @@ pub(super) trait Reception: Send + Sync + 'static {
     /// Who runs the connections.
     fn core(&self) -> &Arc<Core>;
 
-    /// The app for a connection on `stream`.
-    fn app(self: &Arc<Self>, stream: &Stream) -> Self::App;
+    /// The app for a connection whose responses promise `files`.
+    fn app(self: &Arc<Self>, files: Files) -> Self::App;
 }
 
 /// What the connections of a worker have in common.
@@ -155,7 +156,7 @@ impl<R: Reception> Silent<R> {
         let House {
             setup, reception, ..
         } = &*self.house;
-        let app = reception.app(&self.stream);
+        let app = reception.app(self.stream.files().clone());
         let timers = reception.core().timers.clone();
         let connection =
             Connection::late(setup, timers, self.stream, app, self.open, self.accepted);

@@ -13,6 +13,14 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
 /// Up to so many bytes are copied: that costs less than to keep Python's object.
 const SMALL: usize = 4 << 10;
 
+/// The type of a message.
+pub(super) fn kind_of<'py>(message: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyString>> {
+    let kind = message
+        .get_item(intern!(message.py(), "type"))?
+        .ok_or_else(|| PyRuntimeError::new_err("an ASGI message has a `type`"))?;
+    Ok(kind.cast_into::<PyString>()?)
+}
+
 /// The head of a response, before its first byte is out.
 pub(super) struct Head {
     pub(super) parts: Parts,

@@ -19,9 +19,14 @@ pub(super) struct Scopes {
     websocket: Py<PyDict>,
     state: Option<Py<PyDict>>,
     names: Names,
-    /// The addresses that came last, as Python has them; a power of two.
-    addresses: Mutex<[Option<(SocketAddr, Py<PyTuple>)>; 64]>,
+    /// The addresses that came last, as Python has them.
+    addresses: Mutex<[Option<Known>; ADDRESSES]>,
 }
+
+/// A power of two.
+const ADDRESSES: usize = 64;
+
+type Known = (SocketAddr, Py<PyTuple>);
 
 /// The two kinds of a scope.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,7 @@ impl Scopes {
             websocket: template("websocket", &["websocket.http.response"])?,
             state: state.map(Bound::unbind),
             names: Names::new(),
-            addresses: Mutex::new([const { None }; 64]),
+            addresses: Mutex::new([const { None }; ADDRESSES]),
         })
     }
 
@@ -104,7 +109,10 @@ impl Scopes {
             Some(SocketAddr::new(address, port.map_or(0, |peer| peer.port())))
         });
         scope.set_item(intern!(py, "client"), self.address(py, peer)?)?;
-        scope.set_item(intern!(py, "server"), self.address(py, inquiry.local)?)?;
+        scope.set_item(
+            intern!(py, "server"),
+            self.address(py, client.and_then(|client| client.local))?,
+        )?;
         if let Some(state) = &self.state {
             scope.set_item(intern!(py, "state"), state.bind(py).copy()?)?;
         }
@@ -134,7 +142,7 @@ impl Scopes {
             .addresses
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let place = &mut addresses[usize::from(address.port()) % 64];
+        let place = &mut addresses[usize::from(address.port()) % ADDRESSES];
         if let Some((known, tuple)) = place
             && *known == address
         {

@@ -1,21 +1,30 @@
 //! What all requests of a worker have in common: the app, its loop, and how its tasks begin.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
+use bytes::Bytes;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use worker_http::hosted::{Driver, Inquiry, LoopHandler};
+use slab::Slab;
+use worker_api::Stage;
+use worker_http::hosted::{Answer, Driver, Inquiry, LoopHandler};
 
+use super::frames::Close;
+use super::handshake::{Offer, Wish};
 use super::option;
 use super::ready::Done;
-use super::runner::{Finish, Runner};
+use super::runner::{End, Finish, Runner};
 use super::scope::{Kind, Scopes};
-use super::talk::{Closing, Talk};
+use super::talk::{self, Talk};
+use super::websocket::{self, Socket};
+use crate::wsgi::hang::report;
 
 /// See the module.
 pub(super) struct Site {
+    worker: worker_api::Worker,
     app: Py<PyAny>,
     event_loop: Py<PyAny>,
     tasks: Tasks,
@@ -25,7 +34,20 @@ pub(super) struct Site {
     /// Of the loop: done when the worker has drained.
     end: Py<PyAny>,
     error_log: Py<PyAny>,
+    /// Open WebSockets.
+    sockets: Mutex<Slab<Py<Socket>>>,
+    /// What those are told that are open, or come to be.
+    farewell: OnceLock<Close>,
+    /// A WebSocket's message may be so long.
+    pub(super) message_limit: usize,
+    /// So many seconds a WebSocket's peer has to say good-bye.
+    pub(super) close_grace: f64,
 }
+
+/// A WebSocket's longest message, if nothing else is said: as long as uvicorn's.
+const MESSAGE_LIMIT: usize = 16 << 20;
+/// How long a WebSocket's peer has to say good-bye, in seconds, if nothing else is said.
+const CLOSE_GRACE: f64 = 5.0;
 
 /// How a coroutine becomes a task.
 enum Tasks {
@@ -41,6 +63,7 @@ pub(super) struct Handler(pub(super) Arc<Site>);
 
 impl Site {
     pub(super) fn new(
+        worker: &worker_api::Worker,
         app: Bound<'_, PyAny>,
         event_loop: &Bound<'_, PyAny>,
         end: &Bound<'_, PyAny>,
@@ -52,16 +75,21 @@ impl Site {
         let state = state.map(|state| state.cast_into::<PyDict>()).transpose()?;
         let logging = py.import("logging")?;
         Ok(Self {
+            worker: worker.clone(),
             tasks: Tasks::of(event_loop)?,
             scopes: Scopes::new(py, &root_path, state)?,
             done: Py::new(py, Done)?,
             driver: OnceLock::new(),
             end: end.clone().unbind(),
             error_log: logging
-                .call_method1("getLogger", ("gracefork.error",))?
+                .call_method1("getLogger", ("gunicorn.error",))?
                 .unbind(),
             event_loop: event_loop.clone().unbind(),
             app: app.unbind(),
+            sockets: Mutex::default(),
+            farewell: OnceLock::new(),
+            message_limit: option(options, "ws_max_message_size")?.unwrap_or(MESSAGE_LIMIT),
+            close_grace: option(options, "ws_close_grace")?.unwrap_or(CLOSE_GRACE),
         })
     }
 
@@ -77,6 +105,54 @@ impl Site {
     pub(super) fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let event_loop = self.event_loop.bind(py);
         event_loop.call_method0(intern!(py, "create_future"))
+    }
+
+    /// Has the loop call `callback` after so many seconds.
+    pub(super) fn call_later(
+        &self,
+        py: Python<'_>,
+        seconds: f64,
+        callback: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        event_loop
+            .call_method1(intern!(py, "call_later"), (seconds, callback))
+            .map(drop)
+    }
+
+    /// A WebSocket is open; tells its place, for when it is not any more.
+    pub(super) fn enroll(&self, socket: &Bound<'_, Socket>) -> usize {
+        self.sockets().insert(socket.clone().unbind())
+    }
+
+    pub(super) fn dismiss(&self, place: usize) {
+        let socket = self.sockets().try_remove(place);
+        drop(socket);
+    }
+
+    /// What a WebSocket is told that opens now; nothing while the worker stays.
+    pub(super) fn farewell(&self) -> Option<Close> {
+        self.farewell.get().cloned()
+    }
+
+    fn say_farewell(&self, py: Python<'_>, close: &Close) {
+        if self.farewell.set(close.clone()).is_err() {
+            return;
+        }
+        let sockets: Vec<_> = {
+            let sockets = self.sockets();
+            sockets.iter().map(|(_, it)| it.clone_ref(py)).collect()
+        };
+        for socket in sockets {
+            let socket = socket.bind(py);
+            if let Err(error) = socket.get().leave(socket, close.clone()) {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Slab<Py<Socket>>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls the app, and makes a task of what it returns.
@@ -105,7 +181,8 @@ impl Site {
     pub(super) fn report(&self, py: Python<'_>, text: &str, error: Option<&PyErr>) {
         let written = error.map_or(Ok(None), |error| {
             let details = PyDict::new(py);
-            details.set_item("exc_info", error.value(py))?;
+            // Python 3.11 and older keep the traceback apart.
+            details.set_item("exc_info", error.clone_ref(py).into_value(py))?;
             Ok(Some(details))
         });
         let written = written.and_then(|details| {
@@ -118,14 +195,46 @@ impl Site {
     }
 
     fn begin(self: &Arc<Self>, py: Python<'_>, inquiry: Inquiry) -> PyResult<()> {
+        match Wish::of(&inquiry.head) {
+            Wish::Http => self.begin_talk(py, inquiry),
+            Wish::WebSocket(offer) => self.begin_socket(py, inquiry, offer),
+            Wish::Wrong(parts) => {
+                let answer = Answer::bytes(Bytes::new());
+                let driver = self.driver()?;
+                driver.with_connections(|| inquiry.reply.send(*parts, answer));
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_talk(self: &Arc<Self>, py: Python<'_>, inquiry: Inquiry) -> PyResult<()> {
         let scope = self.scopes.of(py, Kind::Http, &inquiry)?;
         let talk = Bound::new(py, Talk::new(self, inquiry))?;
         let receive = talk.getattr(intern!(py, "receive"))?;
         let send = talk.getattr(intern!(py, "send"))?;
-        let closing = Closing(talk.clone().unbind());
+        let closing = talk::Closing(talk.clone().unbind());
         let begun = self.run((scope, receive, send), Box::new(closing));
         if let Err(error) = begun {
-            talk.get().fail(py, error);
+            talk.get().finish(py, &End::Raised(error));
+        }
+        Ok(())
+    }
+
+    fn begin_socket(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        inquiry: Inquiry,
+        offer: Offer,
+    ) -> PyResult<()> {
+        let scope = self.scopes.of(py, Kind::WebSocket, &inquiry)?;
+        scope.set_item(intern!(py, "subprotocols"), &offer.protocols)?;
+        let socket = Bound::new(py, Socket::new(self, inquiry, offer))?;
+        let receive = socket.getattr(intern!(py, "receive"))?;
+        let send = socket.getattr(intern!(py, "send"))?;
+        let closing = websocket::Closing(socket.clone().unbind());
+        let begun = self.run((scope, receive, send), Box::new(closing));
+        if let Err(error) = begun {
+            socket.get().finish(&socket, &End::Raised(error));
         }
         Ok(())
     }
@@ -153,6 +262,24 @@ impl LoopHandler for Handler {
                 self.0.report(py, "cannot begin a request", Some(&error));
             }
         });
+    }
+
+    fn stage_changed(&self, stage: Stage) {
+        let close = match stage {
+            Stage::Retiring => Close::new(1012, "the server restarts"),
+            Stage::Draining => Close::new(1001, "the server stops"),
+            _ => return,
+        };
+        Python::attach(|py| self.0.say_farewell(py, &close));
+    }
+
+    /// The loop's thread may have Python's lock: nothing here needs it.
+    fn stalled(&self, since: Duration) {
+        let what = format!(
+            "the event loop is blocked since {:.1} s",
+            since.as_secs_f64()
+        );
+        report(&self.0.worker, &what);
     }
 
     fn over(&self) {

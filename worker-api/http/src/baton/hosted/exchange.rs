@@ -4,7 +4,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -20,7 +19,6 @@ use super::super::files::Files;
 use super::super::lead::Lead;
 use super::super::outgoing::Outgoing;
 use super::super::pipe::{Sender, pipe};
-use super::super::socket::Stream;
 use super::socket::Switching;
 use super::{Desk, LoopHandler};
 
@@ -32,8 +30,6 @@ const SMALL: u64 = 64 << 10;
 pub struct Inquiry {
     /// Its head.
     pub head: http::request::Parts,
-    /// The address that the client has connected to; `None` on a Unix socket.
-    pub local: Option<SocketAddr>,
     /// Its body.
     pub body: RequestBody,
     /// Where the answer goes. The drain waits for it to be dropped.
@@ -332,16 +328,13 @@ impl Body for Outflow {
 pub(in crate::baton) struct Caller<H> {
     desk: Arc<Desk<H>>,
     files: Files,
-    local: Option<SocketAddr>,
 }
 
 impl<H> Caller<H> {
-    pub(super) fn new(desk: &Arc<Desk<H>>, stream: &Stream) -> Self {
-        let local = rustix::net::getsockname(stream);
+    pub(super) fn new(desk: &Arc<Desk<H>>, files: Files) -> Self {
         Self {
             desk: Arc::clone(desk),
-            files: stream.files().clone(),
-            local: local.ok().and_then(|local| local.try_into().ok()),
+            files,
         }
     }
 }
@@ -357,7 +350,6 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
         let asked = Asked {
             desk: Arc::clone(&self.desk),
             files: self.files.clone(),
-            local: self.local,
             head,
             switching,
         };
@@ -375,7 +367,6 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
 pub(in crate::baton) struct Asked<H> {
     desk: Arc<Desk<H>>,
     files: Files,
-    local: Option<SocketAddr>,
     head: http::request::Parts,
     switching: Switching,
 }
@@ -388,7 +379,6 @@ impl<H: LoopHandler> Asked<H> {
         });
         let inquiry = Inquiry {
             head: self.head,
-            local: self.local,
             body: RequestBody(body),
             reply: Reply {
                 exchange: Arc::clone(&exchange),

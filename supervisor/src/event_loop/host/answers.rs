@@ -1,29 +1,23 @@
-//! What the loop does with hosts.
+//! What hosts say, and what their deaths say.
 
-use std::os::fd::AsFd;
-use std::time::Duration;
-
-use nix::libc::{SIGABRT, SIGKILL, SIGTERM};
 use rustix::process::Pid;
 use tracing::{debug, error, info, warn};
-use worker_api::message::{Command, MAX_MESSAGE};
+use worker_api::message::MAX_MESSAGE;
 
-use crate::fleet::{self, Death, Event, Generation, Signal, SpawnFailure, WorkerId};
-use crate::sys::channel::{Channel, Received};
-use crate::sys::process::{self, End};
-use crate::sys::spawn::{Child, Launch, end, spawn};
+use crate::fleet::{self, Death, Event, SpawnFailure, WorkerId};
+use crate::sys::channel::Received;
+use crate::sys::process;
+use crate::sys::spawn::Child;
 
 use super::super::EventLoop;
-use super::super::crew::{Board, Process, failure};
+use super::super::crew::Process;
 use super::super::narrate::{describe, seconds};
-use super::message::{Order, Report};
-use super::{Asked, Fork, Host, HostNumber, HostSource, State};
+use super::message::Report;
+use super::orders::never_born;
+use super::{Asked, Fork, Host, HostNumber, HostSource, PATIENCE, State};
 
 /// Messages of one host that are read before others get their turn.
 const FAIR_SHARE: usize = 256;
-
-/// How long a host that is not needed any more may take to end.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The exit status by which a host says that the app cannot be loaded (gunicorn's).
 const APP_LOAD_STATUS: i32 = 4;
@@ -31,150 +25,7 @@ const APP_LOAD_STATUS: i32 = 4;
 /// And the one for its configuration: the config file, a hook.
 const CONFIG_STATUS: i32 = 1;
 
-/// What a host executes; the package brings it.
-const MODULE: [&str; 2] = ["-m", "gracefork._host"];
-
 impl EventLoop {
-    /// Have a host fork a worker, and start the host if it is the first.
-    pub(in super::super) fn order_from_host(&mut self, order: &fleet::Order) {
-        if self.hosts.of(order.generation).is_none()
-            && let Err(failure) = self.start_host(order.generation)
-        {
-            let worker = order.worker;
-            self.inbox.push_back(Event::SpawnFailed { worker, failure });
-            return;
-        }
-        if let Some(host) = self.hosts.of(order.generation) {
-            let number = host.number;
-            host.asked.push(Asked {
-                order: *order,
-                fork: None,
-            });
-            self.send_forks(number);
-        }
-    }
-
-    fn start_host(&mut self, generation: Generation) -> Result<(), SpawnFailure> {
-        let system = |error: std::io::Error| SpawnFailure::System(error.to_string());
-        let Some(spec) = self.specs.get(&generation) else {
-            return Err(SpawnFailure::System(format!(
-                "generation {generation} is gone"
-            )));
-        };
-        let (channel, host_end) = Channel::pair().map_err(system)?;
-        let is_first = self.hosts.started == 0;
-        let child = spawn(&Launch {
-            program: &spec.program,
-            args: &MODULE.map(str::to_owned),
-            env: spec.host_environment(generation.0, spec.first_free_fd(), is_first),
-            chdir: &spec.config.app.chdir,
-            inherit: &spec.descriptors([host_end.as_fd(), self.board_fd.as_fd()]),
-            death_signal: Some(SIGKILL),
-            umask: spec.config.security.umask,
-            output: None,
-        })
-        .map_err(|error| failure(&error, &spec.program))?;
-        let host = Host {
-            number: HostNumber(self.hosts.started),
-            generation,
-            state: State::Booting,
-            started: self.now(),
-            ready_at: None,
-            asked: Vec::new(),
-            child,
-            channel: Some(channel),
-            unsent: Default::default(),
-            dismissed: false,
-            killed: false,
-            fatal: None,
-            greeted: false,
-            garbled: false,
-        };
-        if let Err(error) = host.register(self.poll.registry()) {
-            host.deregister(self.poll.registry());
-            end(host.child.pid);
-            return Err(system(error));
-        }
-        self.hosts.started += 1;
-        let pid = Pid::as_raw(Some(host.child.pid));
-        debug!(pid, %generation, "host started");
-        self.hosts.hosts.push(host);
-        Ok(())
-    }
-
-    /// Tell a host that is Ready whom to fork.
-    fn send_forks(&mut self, number: HostNumber) {
-        let board = Board {
-            memory: &self.board,
-            fd: self.board_fd.as_fd(),
-        };
-        let Some(host) = self
-            .hosts
-            .get(number)
-            .filter(|host| host.state == State::Ready)
-        else {
-            return;
-        };
-        for asked in host.asked.iter_mut().filter(|asked| asked.fork.is_none()) {
-            let worker = asked.order.worker;
-            let (channel, worker_end) = match Channel::pair() {
-                Ok(pair) => pair,
-                Err(error) => {
-                    let failure = SpawnFailure::System(error.to_string());
-                    self.inbox.push_back(Event::SpawnFailed { worker, failure });
-                    continue;
-                }
-            };
-            asked.fork = Some(Fork {
-                channel,
-                row: board.row_for(&asked.order),
-                signals: Vec::new(),
-            });
-            let fork = Order::Fork {
-                worker,
-                slot: asked.order.slot,
-                max_requests: asked.order.max_requests,
-            };
-            host.unsent.push_back((fork.encode(), Some(worker_end)));
-        }
-        host.asked.retain(|asked| asked.fork.is_some());
-        host.flush();
-    }
-
-    /// Tell a worker that is not there yet.
-    pub(in super::super) fn command_unborn(&mut self, worker: WorkerId, command: &Command) {
-        if let Some((host, at)) = self.hosts.asked_for(worker)
-            && let Some(fork) = &host.asked[at].fork
-        {
-            // Nobody reads yet, and there is room for more than is ever said before.
-            let _ = fork.channel.send(command);
-        }
-    }
-
-    /// Signal a worker that is not there yet: it gets it when it is. One that
-    /// only waits for the host is not born at all; one that should be there by
-    /// now is late because the host is.
-    pub(in super::super) fn signal_unborn(&mut self, worker: WorkerId, signal: Signal) {
-        let Some((host, at)) = self.hosts.asked_for(worker) else {
-            return;
-        };
-        match (signal, &mut host.asked[at].fork) {
-            (Signal::Stop | Signal::Term, Some(fork)) => fork.signals.push(SIGTERM),
-            (Signal::Stop | Signal::Term, None) => {
-                host.asked.remove(at);
-                self.inbox.push_back(never_born(worker));
-            }
-            (Signal::Abort, _) => {
-                let pid = Pid::as_raw(Some(host.child.pid));
-                warn!(pid, "host told to abort: it did not fork a worker in time");
-                if let Err(error) = crate::sys::signals::send(&host.child.pidfd, SIGABRT) {
-                    warn!(pid, "a host could not be signalled: {error}");
-                }
-            }
-            (Signal::Kill, _) => host.kill(),
-        }
-    }
-
     pub(in super::super) fn host_event(
         &mut self,
         number: HostNumber,
@@ -388,103 +239,6 @@ impl EventLoop {
         } else {
             error!(pid, end, %generation, age_seconds, "host died before it was ready");
         }
-    }
-
-    /// A worker that a host had forked is reaped: `child_exit`. By now there may
-    /// be another host, and it is the one with the hooks of today.
-    pub(in super::super) fn report_exit(&mut self, worker: WorkerId, gone: &Gone) {
-        let current = self.fleet.generation();
-        let order = Order::Exited {
-            worker,
-            slot: gone.slot,
-            pid: Pid::as_raw(Some(gone.pid)),
-            status: gone.end.raw(),
-        };
-        let own = self.hosts.of(gone.generation).map(|host| host.number);
-        let number = own.or_else(|| self.hosts.of(current).map(|host| host.number));
-        if let Some(host) = number.and_then(|number| self.hosts.get(number)) {
-            host.tell(order);
-        }
-    }
-
-    /// Whether a host would hear now of a worker's end.
-    pub(in super::super) fn has_host_for(&mut self, generation: Generation) -> bool {
-        let current = self.fleet.generation();
-        self.hosts.of(generation).is_some() || self.hosts.of(current).is_some()
-    }
-
-    /// The pod is ready: `when_ready`.
-    pub(in super::super) fn tell_hosts_ready(&mut self) {
-        self.tell_current_host(Order::WhenReady);
-    }
-
-    /// The number of workers changed: `nworkers_changed`.
-    pub(in super::super) fn tell_hosts_target(&mut self, now: usize, before: usize) {
-        self.tell_current_host(Order::Workers { now, before });
-    }
-
-    /// A new generation begins: `on_reload`, while the old one is still the current one.
-    pub(in super::super) fn tell_hosts_reload(&mut self) {
-        self.tell_current_host(Order::Reload);
-    }
-
-    fn tell_current_host(&mut self, order: Order) {
-        let current = self.fleet.generation();
-        if let Some(host) = self.hosts.of(current) {
-            host.tell(order);
-        }
-    }
-
-    /// Hosts of generations that nobody can be of any more go.
-    pub(in super::super) fn dismiss_unused_hosts(&mut self) {
-        let now = self.now();
-        for host in &mut self.hosts.hosts {
-            if !self.specs.contains_key(&host.generation) {
-                host.dismiss(None, PATIENCE, now);
-            }
-        }
-    }
-
-    /// Every worker is gone, and so go the hosts; the current one runs `on_exit`.
-    pub(in super::super) fn dismiss_hosts(&mut self) {
-        let (now, current) = (self.now(), self.fleet.generation());
-        let spec = self.specs.get(&current);
-        let margin = spec.map_or(PATIENCE, |spec| spec.config.shutdown.kill_margin / 2);
-        for host in &mut self.hosts.hosts {
-            let last = (host.generation == current).then_some(Order::Quit);
-            host.dismiss(last, margin, now);
-        }
-    }
-
-    /// Kill the hosts that did not end in time.
-    pub(in super::super) fn expire_hosts(&mut self) {
-        let now = self.now();
-        for host in &mut self.hosts.hosts {
-            if matches!(host.state, State::Leaving { kill_at } if kill_at <= now) {
-                warn!(
-                    pid = Pid::as_raw(Some(host.child.pid)),
-                    "host killed: it did not end in time"
-                );
-                host.kill();
-            }
-        }
-    }
-}
-
-/// A worker that a host had forked, reaped.
-#[derive(Debug)]
-pub(in super::super) struct Gone {
-    pub(in super::super) slot: usize,
-    pub(in super::super) generation: Generation,
-    pub(in super::super) pid: Pid,
-    pub(in super::super) end: End,
-}
-
-/// A worker that was told to leave before it was forked.
-fn never_born(worker: WorkerId) -> Event {
-    Event::Exited {
-        worker,
-        death: Death::Exited(0),
     }
 }
 

@@ -1,0 +1,255 @@
+//! What an app says: an answer, message by message.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use worker_http::hosted::{Answer, Reply, StreamBody};
+
+use super::answer::{Head, body, fields, flag, too_late, unexpected};
+use super::site::Site;
+
+/// An answer as far as the app has said it.
+pub(super) struct Speech {
+    site: Arc<Site>,
+    is_head: bool,
+    said: Said,
+}
+
+enum Said {
+    Nothing,
+    Start(Head),
+    Part(Part),
+    /// All but the trailers.
+    Body(StreamBody),
+    All,
+}
+
+struct Part {
+    /// `None` if the body is not sent: it answers a HEAD, for example.
+    stream: Option<StreamBody>,
+    left: Option<u64>,
+    trailers: bool,
+}
+
+impl Speech {
+    /// To a request; `is_head` if its answer has no body.
+    pub(super) fn new(site: &Arc<Site>, is_head: bool) -> Self {
+        Self {
+            site: Arc::clone(site),
+            is_head,
+            said: Said::Nothing,
+        }
+    }
+
+    /// Whether all is said.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self.said, Said::All)
+    }
+
+    /// Whether nothing is said that the client has seen.
+    pub(super) fn is_unheard(&self) -> bool {
+        matches!(self.said, Said::Nothing | Said::Start(_))
+    }
+
+    /// Takes a message: `kind` is its type, `what` the last word of it.
+    pub(super) fn say(
+        &mut self,
+        reply: &Reply,
+        kind: &str,
+        what: &str,
+        message: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        self.said = match (what, std::mem::replace(&mut self.said, Said::All)) {
+            ("start", Said::Nothing) => {
+                let head = Head::of(message).inspect_err(|_| self.said = Said::Nothing)?;
+                Said::Start(head)
+            }
+            ("body", Said::Start(head)) => self.begin(reply, head, message)?,
+            ("body", Said::Part(part)) => self.go_on(part, message)?,
+            ("pathsend", Said::Start(head)) => self.send_file(reply, head, message)?,
+            ("trailers", Said::Body(stream)) => self.end(&stream, message)?,
+            (_, Said::All) => return Err(too_late(kind)),
+            (_, said) => {
+                let error = unexpected(kind, said.expected());
+                self.said = said;
+                return Err(error);
+            }
+        };
+        Ok(())
+    }
+
+    /// Ready when the client has taken enough for another piece, or takes none any more.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.said {
+            Said::Part(Part {
+                stream: Some(stream),
+                ..
+            }) => stream.poll_room(cx).map(drop),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// The same, for whoever does not wait.
+    pub(super) fn has_room(&self) -> bool {
+        let cx = Context::from_waker(Waker::noop());
+        self.poll_room(&cx).is_ready()
+    }
+
+    /// The app has ended: what was begun and not ended is cut off; what was not begun is 500.
+    pub(super) fn close(self, reply: Reply) {
+        let Self { site, said, .. } = self;
+        let Ok(driver) = site.driver() else {
+            return;
+        };
+        driver.with_connections(move || {
+            if let Said::Nothing | Said::Start(_) = said {
+                let (parts, answer) = internal_error();
+                reply.send(parts, answer);
+            }
+        });
+    }
+
+    /// The first piece of a body; often it is the last.
+    fn begin(&self, reply: &Reply, head: Head, message: &Bound<'_, PyDict>) -> PyResult<Said> {
+        let body = body(message)?;
+        let more = flag(message, intern!(message.py(), "more_body"))?;
+        let Head {
+            parts,
+            length,
+            trailers,
+        } = head;
+        let is_bodiless = matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        if self.is_head || is_bodiless {
+            // A length that the app has named stands for itself.
+            let is_known = length.is_some() || more;
+            let body = if is_known { Bytes::new() } else { body };
+            self.answer(reply, parts, Answer::bytes(body))?;
+            let part = Part {
+                stream: None,
+                left: None,
+                trailers: false,
+            };
+            return Ok(if more { Said::Part(part) } else { Said::All });
+        }
+        let left = rest(length, body.len(), more)?;
+        if !more && !trailers {
+            self.answer(reply, parts, Answer::bytes(body))?;
+            return Ok(Said::All);
+        }
+        let (stream, answer) = Answer::stream(length);
+        if !body.is_empty() {
+            stream.push(body)?;
+        }
+        self.answer(reply, parts, answer)?;
+        let part = Part {
+            stream: Some(stream),
+            left,
+            trailers,
+        };
+        Ok(part.then(more))
+    }
+
+    /// Another piece.
+    fn go_on(&self, mut part: Part, message: &Bound<'_, PyDict>) -> PyResult<Said> {
+        let more = flag(message, intern!(message.py(), "more_body"))?;
+        let body = body(message)?;
+        part.left = rest(part.left, body.len(), more)?;
+        if let Some(stream) = &part.stream {
+            self.site.driver()?.with_connections(|| {
+                if !body.is_empty() {
+                    stream.push(body)?;
+                }
+                if !more && !part.trailers {
+                    stream.finish(None);
+                }
+                Ok::<_, std::io::Error>(())
+            })?;
+        }
+        Ok(part.then(more))
+    }
+
+    /// A file, in the place of a body.
+    fn send_file(&self, reply: &Reply, head: Head, message: &Bound<'_, PyDict>) -> PyResult<Said> {
+        let path = message.get_item(intern!(message.py(), "path"))?;
+        let path: std::path::PathBuf = path
+            .ok_or_else(|| PyRuntimeError::new_err("a pathsend has a `path`"))?
+            .extract()?;
+        let file = std::fs::File::open(path)?;
+        let len = file.metadata()?.len();
+        let len = head.length.unwrap_or(len).min(len);
+        self.answer(reply, head.parts, Answer::file(file, 0, len))?;
+        Ok(Said::All)
+    }
+
+    fn end(&self, stream: &StreamBody, message: &Bound<'_, PyDict>) -> PyResult<Said> {
+        let trailers = fields(message)?;
+        if flag(message, intern!(message.py(), "more_trailers"))? {
+            return Err(PyRuntimeError::new_err("trailers come in one message"));
+        }
+        let driver = self.site.driver()?;
+        driver.with_connections(|| stream.finish(Some(trailers)));
+        Ok(Said::All)
+    }
+
+    fn answer(&self, reply: &Reply, parts: http::response::Parts, answer: Answer) -> PyResult<()> {
+        let driver = self.site.driver()?;
+        driver.with_connections(|| reply.send(parts, answer));
+        Ok(())
+    }
+}
+
+impl Said {
+    fn expected(&self) -> &'static str {
+        match self {
+            Self::Nothing => "the start of the response",
+            Self::Start(_) | Self::Part(_) => "its body",
+            Self::Body(_) => "its trailers",
+            Self::All => "nothing",
+        }
+    }
+}
+
+impl Part {
+    /// After another piece, behind which there is `more` or not.
+    fn then(self, more: bool) -> Said {
+        match self.stream {
+            Some(stream) if !more && self.trailers => Said::Body(stream),
+            stream if more => Said::Part(Self { stream, ..self }),
+            _ => Said::All,
+        }
+    }
+}
+
+/// What is left of a body's length, if the app has named one.
+fn rest(length: Option<u64>, came: usize, more: bool) -> PyResult<Option<u64>> {
+    let Some(length) = length else {
+        return Ok(None);
+    };
+    let left = length
+        .checked_sub(came as u64)
+        .ok_or_else(|| PyRuntimeError::new_err("the response is longer than its content-length"))?;
+    if left > 0 && !more {
+        let error = "the response is shorter than its content-length";
+        return Err(PyRuntimeError::new_err(error));
+    }
+    Ok(Some(left))
+}
+
+fn internal_error() -> (http::response::Parts, Answer) {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = StatusCode::INTERNAL_SERVER_ERROR;
+    parts.headers = HeaderMap::with_capacity(1);
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    parts.headers.insert(header::CONTENT_TYPE, text);
+    let body = Bytes::from_static(b"Internal Server Error");
+    (parts, Answer::bytes(body))
+}

@@ -1,0 +1,487 @@
+//! One WebSocket, as the app sees it: `receive` and `send`.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use tungstenite::Message;
+use worker_http::hosted::{Answer, Inquiry, Reply, Switching};
+
+use super::answer::{bytes, fields, kind_of, unexpected};
+use super::frames::{Came, Close, Frames};
+use super::handshake::{Offer, forbidden};
+use super::ready::{Ready, Waiting};
+use super::runner::{End, Finish};
+use super::site::{Site, resolve};
+use super::speech::Speech;
+
+/// See the module.
+#[pyclass(frozen, module = "gracefork._gracefork")]
+pub(super) struct Socket {
+    site: Arc<Site>,
+    state: Mutex<State>,
+}
+
+struct State {
+    stage: Stage,
+    /// The app was told that somebody wants to connect.
+    has_begun: bool,
+    /// Until the app has ended.
+    reply: Option<Reply>,
+    /// Its place among the site's sockets, while it is open.
+    place: Option<usize>,
+    /// Futures of those who wait in `receive`.
+    receivers: VecDeque<Py<PyAny>>,
+    /// Futures of those who wait in `send`.
+    senders: Vec<Py<PyAny>>,
+}
+
+enum Stage {
+    /// The app has to say whether it accepts.
+    Asked(Switching, Offer),
+    /// It does not, and says more about it.
+    Denied(Speech),
+    /// It does; the connection is not ours yet. What it sends meanwhile waits.
+    Accepted(Switching, Vec<Message>),
+    Open(Box<Frames>),
+    Closed(Close),
+}
+
+#[pymethods]
+impl Socket {
+    fn receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let mut state = this.lock();
+        if state.receivers.is_empty()
+            && let Some(message) = this.next(slf, &mut state)?
+        {
+            let value = message.unbind();
+            return Ok(Bound::new(py, Ready { value })?.into_any());
+        }
+        let future = this.site.create_future(py)?;
+        state.receivers.push_back(future.clone().unbind());
+        Ok(Bound::new(py, Waiting::new(&future)?)?.into_any())
+    }
+
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        message: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let kind = kind_of(message)?;
+        let mut state = this.lock();
+        let state = &mut *state;
+        this.take(slf, state, kind.to_str()?, message)?;
+        if let Stage::Open(frames) = &mut state.stage
+            && !frames.flush()
+        {
+            let future = this.site.create_future(py)?;
+            state.senders.push(future.clone().unbind());
+            return Ok(Bound::new(py, Waiting::new(&future)?)?.into_any());
+        }
+        Ok(this.site.done.bind(py).clone().into_any())
+    }
+
+    /// The peer had its time to say good-bye.
+    fn cut(&self, py: Python<'_>) {
+        let mut state = self.lock();
+        if let Stage::Open(frames) = &mut state.stage {
+            let close = frames.end_at_once();
+            self.end(&mut state, close);
+        }
+        if let Err(error) = state.tell_receivers(py) {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+impl Socket {
+    pub(super) fn new(site: &Arc<Site>, inquiry: Inquiry, offer: Offer) -> Self {
+        let state = State {
+            stage: Stage::Asked(inquiry.switching, offer),
+            has_begun: false,
+            reply: Some(inquiry.reply),
+            place: None,
+            receivers: VecDeque::new(),
+            senders: Vec::new(),
+        };
+        Self {
+            site: Arc::clone(site),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The next message, if there is one; else those who wait are woken.
+    fn next<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &mut State,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        if !std::mem::replace(&mut state.has_begun, true) {
+            let message = PyDict::new(py);
+            message.set_item(intern!(py, "type"), intern!(py, "websocket.connect"))?;
+            return Ok(Some(message.into_any()));
+        }
+        let came = match (&mut state.stage, &state.reply) {
+            (Stage::Asked(..) | Stage::Denied(_), Some(reply)) => {
+                let waker = self.waker(slf)?;
+                let over = reply.poll_over(&Context::from_waker(&waker));
+                over.is_ready().then(|| Close::new(1006, ""))
+            }
+            (Stage::Asked(..) | Stage::Denied(_), None) => Some(Close::new(1006, "")),
+            (Stage::Accepted(..), _) => None,
+            (Stage::Open(frames), _) => match frames.receive() {
+                Came::Message(message) => return received(py, message).map(Some),
+                Came::Close(close) => Some(close),
+                Came::Nothing => None,
+            },
+            (Stage::Closed(close), _) => Some(close.clone()),
+        };
+        came.map(|close| disconnected(py, &close)).transpose()
+    }
+
+    /// Takes a message of the app.
+    fn take(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &mut State,
+        kind: &str,
+        message: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let gone = || PyOSError::new_err("the WebSocket is closed");
+        let Some(reply) = &state.reply else {
+            return Err(gone());
+        };
+        if let Stage::Asked(..) = state.stage {
+            return self.answer(slf, state, kind, message);
+        }
+        match (kind, &mut state.stage) {
+            (_, Stage::Denied(speech)) => {
+                let what = kind
+                    .strip_prefix("websocket.http.response.")
+                    .ok_or_else(|| unexpected(kind, "the body of the response"))?;
+                speech.say(reply, kind, what, message)
+            }
+            ("websocket.send", Stage::Accepted(_, waiting)) => {
+                waiting.push(message_of(message)?);
+                Ok(())
+            }
+            ("websocket.send", Stage::Open(frames)) => {
+                frames.send(message_of(message)?).map_err(|_| gone())
+            }
+            ("websocket.close", Stage::Open(frames)) => {
+                frames.close(close_of(message)?);
+                self.begin_to_close(slf)
+            }
+            ("websocket.close", Stage::Accepted(..)) => {
+                let close = close_of(message)?;
+                self.end(state, close);
+                Ok(())
+            }
+            ("websocket.send" | "websocket.close", Stage::Closed(_)) => Err(gone()),
+            _ => Err(unexpected(kind, "'websocket.send' or 'websocket.close'")),
+        }
+    }
+
+    /// The app says whether it accepts.
+    fn answer(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &mut State,
+        kind: &str,
+        message: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let driver = self.site.driver()?;
+        let Some(reply) = &state.reply else {
+            return Ok(());
+        };
+        if reply.is_over() {
+            return Err(PyOSError::new_err("the client has gone away"));
+        }
+        match kind {
+            "websocket.accept" => {
+                let protocol = protocol_of(message)?;
+                let fields = fields(message)?;
+                let closed = Stage::Closed(Close::new(1006, ""));
+                if let Stage::Asked(switching, offer) = std::mem::replace(&mut state.stage, closed)
+                {
+                    let parts = offer.accept(protocol, fields);
+                    let answer = Answer::bytes(Bytes::new());
+                    driver.with_connections(|| reply.send(parts, answer));
+                    state.stage = Stage::Accepted(switching, Vec::new());
+                    state.place = Some(self.site.enroll(slf));
+                    self.open(slf, state)?;
+                    if let Some(close) = self.site.farewell() {
+                        return self.say_goodbye(slf, state, close);
+                    }
+                }
+                Ok(())
+            }
+            "websocket.close" => {
+                let (parts, answer) = forbidden();
+                driver.with_connections(|| reply.send(parts, answer));
+                state.stage = Stage::Closed(Close::new(1006, ""));
+                Ok(())
+            }
+            "websocket.http.response.start" => {
+                let mut speech = Speech::new(&self.site, false);
+                speech.say(reply, kind, "start", message)?;
+                state.stage = Stage::Denied(speech);
+                Ok(())
+            }
+            _ => Err(unexpected(
+                kind,
+                "'websocket.accept', 'websocket.close' or 'websocket.http.response.start'",
+            )),
+        }
+    }
+
+    /// The connection is ours as soon as the head is out.
+    fn open(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<()> {
+        let Stage::Accepted(switching, waiting) = &mut state.stage else {
+            return Ok(());
+        };
+        let waker = self.waker(slf)?;
+        match switching.poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(switched)) => {
+                let mut frames = Box::new(Frames::new(switched, waker, self.site.message_limit));
+                for message in waiting.drain(..) {
+                    // A failure is found by whoever receives.
+                    let _ = frames.send(message);
+                }
+                // Whoever does not receive is to hear of its end as well.
+                frames.pump();
+                state.stage = Stage::Open(frames);
+            }
+            Poll::Ready(Err(_)) => self.end(state, Close::new(1006, "")),
+        }
+        Ok(())
+    }
+
+    fn waker(&self, slf: &Bound<'_, Self>) -> PyResult<Waker> {
+        let slf = slf.clone().unbind();
+        Ok(self.site.driver()?.waker(move || {
+            Python::attach(|py| {
+                let slf = slf.bind(py);
+                if let Err(error) = slf.get().look_after(slf) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        }))
+    }
+
+    /// Something has come, or gone.
+    fn look_after(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let mut state = self.lock();
+        let state = &mut *state;
+        self.open(slf, state)?;
+        let has_left = match &mut state.stage {
+            Stage::Open(frames) => {
+                let goes_on = frames.pump();
+                let has_left = frames.flush();
+                if !goes_on && frames.is_read() {
+                    let close = frames.end_at_once();
+                    self.end(state, close);
+                }
+                has_left
+            }
+            Stage::Accepted(..) => false,
+            _ => true,
+        };
+        while let Some(first) = state.receivers.front() {
+            let first = first.bind(py).clone();
+            if !first.call_method0(intern!(py, "done"))?.is_truthy()? {
+                match self.next(slf, state)? {
+                    Some(message) => resolve(&first, &message)?,
+                    None => break,
+                }
+            }
+            state.receivers.pop_front();
+        }
+        if has_left {
+            for sender in state.senders.drain(..) {
+                resolve(sender.bind(py), py.None().bind(py))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The worker is on its way out.
+    pub(super) fn leave(&self, slf: &Bound<'_, Self>, close: Close) -> PyResult<()> {
+        let mut state = self.lock();
+        self.say_goodbye(slf, &mut state, close)?;
+        state.tell_receivers(slf.py())
+    }
+
+    fn say_goodbye(&self, slf: &Bound<'_, Self>, state: &mut State, close: Close) -> PyResult<()> {
+        match &mut state.stage {
+            Stage::Open(frames) => {
+                frames.close(close);
+                self.begin_to_close(slf)
+            }
+            Stage::Accepted(..) => {
+                self.end(state, close);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// We have said good-bye: the peer has some time to do so.
+    fn begin_to_close(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let cut = slf.getattr(intern!(slf.py(), "cut"))?;
+        self.site.call_later(slf.py(), self.site.close_grace, cut)
+    }
+
+    /// The connection is given back.
+    fn end(&self, state: &mut State, close: Close) {
+        let before = std::mem::replace(&mut state.stage, Stage::Closed(close));
+        if let Ok(driver) = self.site.driver() {
+            driver.with_connections(|| drop(before));
+        }
+        if let Some(place) = state.place.take() {
+            self.site.dismiss(place);
+        }
+    }
+
+    /// The app has come to its end.
+    pub(super) fn finish(&self, slf: &Bound<'_, Self>, end: &End) {
+        let py = slf.py();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(reply) = state.reply.take() else {
+            return;
+        };
+        let is_open = matches!(state.stage, Stage::Open(_) | Stage::Accepted(..));
+        match end {
+            End::Raised(error) if !is_open && error.is_instance_of::<PyOSError>(py) => {}
+            End::Raised(error) => {
+                let text = "Exception in ASGI application";
+                self.site.report(py, text, Some(error));
+            }
+            End::Returned if matches!(state.stage, Stage::Asked(..)) && !reply.is_over() => {
+                let text = "The ASGI application returned without an answer to a WebSocket";
+                self.site.report(py, text, None);
+            }
+            End::Returned | End::Cancelled => {}
+        }
+        if let Stage::Denied(_) = state.stage {
+            let closed = Stage::Closed(Close::new(1006, ""));
+            if let Stage::Denied(speech) = std::mem::replace(&mut state.stage, closed) {
+                return speech.close(reply);
+            }
+        }
+        let code = if let End::Raised(_) = end { 1011 } else { 1000 };
+        if let Err(error) = self.say_goodbye(slf, state, Close::new(code, "")) {
+            error.write_unraisable(py, None);
+        }
+        if let Stage::Asked(..) = state.stage {
+            state.stage = Stage::Closed(Close::new(1006, ""));
+        }
+        if let Ok(driver) = self.site.driver() {
+            driver.with_connections(|| drop(reply));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is left to do when the app has ended.
+pub(super) struct Closing(pub(super) Py<Socket>);
+
+impl Finish for Closing {
+    fn finish(&self, py: Python<'_>, end: End) {
+        let socket = self.0.bind(py);
+        socket.get().finish(socket, &end);
+    }
+}
+
+impl State {
+    /// It has ended: who still waits to receive is told so.
+    fn tell_receivers(&mut self, py: Python<'_>) -> PyResult<()> {
+        let close = match &mut self.stage {
+            Stage::Closed(close) => close.clone(),
+            Stage::Open(frames) => match frames.close_of() {
+                Some(close) => close,
+                None => return Ok(()),
+            },
+            _ => return Ok(()),
+        };
+        while let Some(receiver) = self.receivers.pop_front() {
+            resolve(receiver.bind(py), &disconnected(py, &close)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn received(py: Python<'_>, came: Message) -> PyResult<Bound<'_, PyAny>> {
+    let message = PyDict::new(py);
+    message.set_item(intern!(py, "type"), intern!(py, "websocket.receive"))?;
+    match came {
+        Message::Text(text) => {
+            message.set_item(intern!(py, "text"), PyString::new(py, text.as_str()))?;
+        }
+        other => {
+            let data = PyBytes::new(py, &other.into_data());
+            message.set_item(intern!(py, "bytes"), data)?;
+        }
+    }
+    Ok(message.into_any())
+}
+
+fn disconnected<'py>(py: Python<'py>, close: &Close) -> PyResult<Bound<'py, PyAny>> {
+    let message = PyDict::new(py);
+    message.set_item(intern!(py, "type"), intern!(py, "websocket.disconnect"))?;
+    message.set_item(intern!(py, "code"), close.code)?;
+    message.set_item(intern!(py, "reason"), close.reason.as_str())?;
+    Ok(message.into_any())
+}
+
+/// Of a `websocket.send`.
+fn message_of(message: &Bound<'_, PyDict>) -> PyResult<Message> {
+    let py = message.py();
+    let given = |name| Ok::<_, PyErr>(message.get_item(name)?.filter(|given| !given.is_none()));
+    if let Some(data) = given(intern!(py, "bytes"))? {
+        return Ok(Message::Binary(bytes(&data)?));
+    }
+    let text = given(intern!(py, "text"))?
+        .ok_or_else(|| PyRuntimeError::new_err("a 'websocket.send' has `bytes` or `text`"))?;
+    Ok(Message::text(text.cast::<PyString>()?.to_str()?))
+}
+
+/// Of a `websocket.close`.
+fn close_of(message: &Bound<'_, PyDict>) -> PyResult<Close> {
+    let py = message.py();
+    let given = |name| Ok::<_, PyErr>(message.get_item(name)?.filter(|given| !given.is_none()));
+    let code = given(intern!(py, "code"))?.map(|code| code.extract::<u16>());
+    let reason = given(intern!(py, "reason"))?.map(|reason| reason.extract::<String>());
+    let reason = reason.transpose()?.unwrap_or_default();
+    // What a frame of control can carry.
+    if reason.len() > 123 {
+        return Err(PyValueError::new_err("the reason is longer than 123 bytes"));
+    }
+    Ok(Close::new(code.transpose()?.unwrap_or(1000), &reason))
+}
+
+/// The `subprotocol` of a `websocket.accept`.
+fn protocol_of(message: &Bound<'_, PyDict>) -> PyResult<Option<HeaderValue>> {
+    let given = message.get_item(intern!(message.py(), "subprotocol"))?;
+    let Some(given) = given.filter(|given| !given.is_none()) else {
+        return Ok(None);
+    };
+    let given = given.cast::<PyString>()?;
+    HeaderValue::try_from(given.to_str()?)
+        .map(Some)
+        .map_err(|_| PyValueError::new_err("the subprotocol is not valid"))
+}
