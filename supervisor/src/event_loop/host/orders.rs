@@ -151,6 +151,8 @@ impl EventLoop {
                 host.asked.remove(at);
                 self.inbox.push_back(never_born(worker));
             }
+            // Only once: the second SIGABRT would cut the traceback short.
+            (Signal::Abort, _) if !host.takes_orders() => {}
             (Signal::Abort, _) => {
                 host.state = State::Leaving {
                     kill_at: now + PATIENCE,
