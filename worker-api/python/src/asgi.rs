@@ -46,7 +46,7 @@ pub(crate) fn serve_asgi<'py>(
     let stall = option::<f64>(options, "hang_timeout")?
         .filter(|seconds| *seconds > 0.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let site = Arc::new(Site::new(app, &r#loop, &end, options)?);
+    let site = Arc::new(Site::new(&worker.get().inner, app, &r#loop, &end, options)?);
     let driver = hosted::start(
         worker.get().inner.clone(),
         Handler(Arc::clone(&site)),

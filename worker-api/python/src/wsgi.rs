@@ -4,7 +4,7 @@ mod call;
 mod environ;
 mod exchange;
 mod file;
-mod hang;
+pub(crate) mod hang;
 mod head;
 mod hooks;
 mod input;

@@ -1,6 +1,7 @@
 //! What all requests of a worker have in common: the app, its loop, and how its tasks begin.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use pyo3::exceptions::PyRuntimeError;
@@ -19,9 +20,11 @@ use super::runner::{End, Finish, Runner};
 use super::scope::{Kind, Scopes};
 use super::talk::{self, Talk};
 use super::websocket::{self, Socket};
+use crate::wsgi::hang::report;
 
 /// See the module.
 pub(super) struct Site {
+    worker: worker_api::Worker,
     app: Py<PyAny>,
     event_loop: Py<PyAny>,
     tasks: Tasks,
@@ -60,6 +63,7 @@ pub(super) struct Handler(pub(super) Arc<Site>);
 
 impl Site {
     pub(super) fn new(
+        worker: &worker_api::Worker,
         app: Bound<'_, PyAny>,
         event_loop: &Bound<'_, PyAny>,
         end: &Bound<'_, PyAny>,
@@ -71,13 +75,14 @@ impl Site {
         let state = state.map(|state| state.cast_into::<PyDict>()).transpose()?;
         let logging = py.import("logging")?;
         Ok(Self {
+            worker: worker.clone(),
             tasks: Tasks::of(event_loop)?,
             scopes: Scopes::new(py, &root_path, state)?,
             done: Py::new(py, Done)?,
             driver: OnceLock::new(),
             end: end.clone().unbind(),
             error_log: logging
-                .call_method1("getLogger", ("gracefork.error",))?
+                .call_method1("getLogger", ("gunicorn.error",))?
                 .unbind(),
             event_loop: event_loop.clone().unbind(),
             app: app.unbind(),
@@ -176,7 +181,8 @@ impl Site {
     pub(super) fn report(&self, py: Python<'_>, text: &str, error: Option<&PyErr>) {
         let written = error.map_or(Ok(None), |error| {
             let details = PyDict::new(py);
-            details.set_item("exc_info", error.value(py))?;
+            // Python 3.11 and older keep the traceback apart.
+            details.set_item("exc_info", error.clone_ref(py).into_value(py))?;
             Ok(Some(details))
         });
         let written = written.and_then(|details| {
@@ -265,6 +271,15 @@ impl LoopHandler for Handler {
             _ => return,
         };
         Python::attach(|py| self.0.say_farewell(py, &close));
+    }
+
+    /// The loop's thread may have Python's lock: nothing here needs it.
+    fn stalled(&self, since: Duration) {
+        let what = format!(
+            "the event loop is blocked since {:.1} s",
+            since.as_secs_f64()
+        );
+        report(&self.0.worker, &what);
     }
 
     fn over(&self) {

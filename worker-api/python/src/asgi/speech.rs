@@ -31,7 +31,7 @@ enum Said {
 }
 
 struct Part {
-    /// `None` if the body is not sent: it answers a HEAD.
+    /// `None` if the body is not sent: it answers a HEAD, for example.
     stream: Option<StreamBody>,
     left: Option<u64>,
     trailers: bool,
@@ -124,7 +124,11 @@ impl Speech {
             length,
             trailers,
         } = head;
-        if self.is_head {
+        let is_bodiless = matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        if self.is_head || is_bodiless {
             // A length that the app has named stands for itself.
             let is_known = length.is_some() || more;
             let body = if is_known { Bytes::new() } else { body };

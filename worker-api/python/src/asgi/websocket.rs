@@ -257,6 +257,8 @@ impl Socket {
                     // A failure is found by whoever receives.
                     let _ = frames.send(message);
                 }
+                // Whoever does not receive is to hear of its end as well.
+                frames.pump();
                 state.stage = Stage::Open(frames);
             }
             Poll::Ready(Err(_)) => self.end(state, Close::new(1006, "")),
