@@ -59,7 +59,7 @@ test-python:
 	done
 
 model: toolchain
-	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model
+	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model --test hosted_model
 
 check: toolchain $(VENV)/ready
 	cargo fmt --check
