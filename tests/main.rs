@@ -15,6 +15,7 @@ mod balance;
 mod config;
 mod contract;
 mod crash;
+mod examples;
 mod foreign;
 mod host;
 mod idle;

@@ -226,7 +226,12 @@ impl EventLoop {
     fn subject(&self, id: WorkerId) -> Subject {
         let process = self.crew.get(id);
         Subject {
-            slot: process.map(|process| process.slot),
+            // One that a host has not forked yet has no process.
+            slot: self
+                .fleet
+                .worker(id)
+                .map(crate::fleet::Worker::slot)
+                .or(process.map(|process| process.slot)),
             pid: process.map(|process| Pid::as_raw(Some(process.pid))),
             in_flight: process.map_or(0, Process::in_flight),
             requests: process.and_then(|process| in_words(&process.oldest())),
