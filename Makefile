@@ -63,7 +63,7 @@ test-python:
 	done
 
 model: toolchain
-	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model
+	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model --test hosted_model
 
 check: toolchain $(VENV)/ready
 	cargo fmt --check
@@ -110,7 +110,7 @@ toolchain:
 wrk:
 	@command -v wrk >/dev/null || { \
 		echo "Installing wrk, which makes the load: apt-get install wrk"; \
-		apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
+		apt-get update -qq >/dev/null; apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
 	}
 
 # One by one: what cannot be built here is left out of the comparison, which says so.

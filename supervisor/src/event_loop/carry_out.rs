@@ -40,6 +40,7 @@ impl EventLoop {
                 self.pod_healthy = healthy;
                 self.board.set_pod_healthy(healthy);
             }
+            Action::TurnAway => self.turn_away(),
             Action::CloseListeners => self.close_listeners(),
             Action::MeasureMemory => self.measure_memory(),
             Action::MeasureTraffic => {
@@ -164,6 +165,15 @@ impl EventLoop {
         self.crew.remove(id, self.poll.registry());
         self.talkative.retain(|(worker, _)| *worker != id);
         self.forget_unused_specs();
+    }
+
+    fn turn_away(&self) {
+        for listener in self.specs.values().flat_map(|spec| &spec.listeners) {
+            if let Err(error) = listener.turn_away() {
+                let address = listener.describe();
+                warn!(%address, %error, "clients cannot be turned away: some may be reset");
+            }
+        }
     }
 
     /// How a child died; `ours`: we killed it.
