@@ -11,6 +11,7 @@
 mod harness;
 
 mod accounting;
+mod asgi;
 mod balance;
 mod config;
 mod confined;
