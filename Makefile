@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+BENCH_VENV := .venv-bench
 PORT ?= 8000
 OPS_PORT ?= 9090
 # Fails where an interpreter has no headers to build the native module with.
@@ -14,7 +15,7 @@ PACKAGED := $(shell find supervisor/src worker-api \( -name '*.rs' -o -name '*.p
 # that need the native module run on the last one, where it is installed.
 PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON)) $(VENV)/bin/python
 
-.PHONY: help run build python test test-python model check fmt bench bench-shutdown clean
+.PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http bench-python clean
 
 help:
 	@echo "make run    build, and run the axum example under gracefork (PORT=$(PORT))"
@@ -24,6 +25,8 @@ help:
 	@echo "make check  formatting and lints, as CI does"
 	@echo "make bench  measure the master, and print a table (4 minutes)"
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
+	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
+	@echo "make bench-python  Python apps, beside the servers that they run on (8 minutes)"
 
 # The main job: two workers of the axum example, and what to try with them.
 run: build
@@ -60,7 +63,7 @@ test-python:
 	done
 
 model: toolchain
-	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model
+	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model --test hosted_model
 
 check: toolchain $(VENV)/ready
 	cargo fmt --check
@@ -86,14 +89,38 @@ bench: build
 bench-shutdown: build $(VENV)/ready
 	cargo bench --bench shutdown
 
+bench-http: build wrk
+	cargo bench --bench http
+
+bench-python: $(BENCH_VENV)/ready wrk
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./$(PACKAGE)
+	$(BENCH_VENV)/bin/python tests/bench/python/bench.py
+
 clean:
 	cargo clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH_VENV)
 
 .PHONY: toolchain
 toolchain:
 	@command -v cargo >/dev/null || { echo "gracefork needs a Rust toolchain (1.88 or newer): https://rustup.rs" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "gracefork needs a C linker (cc): apt-get install gcc" >&2; exit 1; }
+
+# The load of bench-http. Without it the bench leaves its first section out, and says so.
+.PHONY: wrk
+wrk:
+	@command -v wrk >/dev/null || { \
+		echo "Installing wrk, which makes the load: apt-get install wrk"; \
+		apt-get update -qq >/dev/null; apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
+	}
+
+# One by one: what cannot be built here is left out of the comparison, which says so.
+$(BENCH_VENV)/ready: tests/bench/python/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	@while read -r package; do \
+		echo "Installing $$package"; \
+		$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check "$$package" || echo "No $$package to be had here"; \
+	done < $<
+	touch $@
 
 # Servers that the tests run as foreign workers, and lints of Python. Without Python they are skipped, and say so.
 $(VENV)/ready: tests/requirements.txt
