@@ -104,7 +104,10 @@ impl Handover {
     }
 
     fn of(env: &Env) -> Result<Self, InheritError> {
-        let mut hands = Hands::default();
+        let mut hands = Hands {
+            may_close_at_exec: true,
+            ..Hands::default()
+        };
         let listeners = take_listeners(env, &mut hands)?;
         let scoreboard = hands.adopt(env.required("GRACEFORK_SCOREBOARD_FD")?)?;
         Ok(Self {
@@ -218,6 +221,8 @@ impl Env {
 #[derive(Default)]
 struct Hands {
     taken: BTreeSet<RawFd>,
+    /// A fork server keeps what it was handed from the programs that it starts.
+    may_close_at_exec: bool,
 }
 
 impl Hands {
@@ -230,14 +235,15 @@ impl Hands {
         // the number is not open.
         let probe = unsafe { BorrowedFd::borrow_raw(fd) };
         let flags = rustix::io::fcntl_getfd(probe).map_err(|errno| refuse(errno.into()))?;
-        if flags.contains(FdFlags::CLOEXEC) {
+        if flags.contains(FdFlags::CLOEXEC) && !self.may_close_at_exec {
             // What was handed down survived an exec; this one was opened here, by somebody else.
             return Err(refuse(io::ErrorKind::InvalidInput.into()));
         }
         rustix::io::fcntl_setfd(probe, FdFlags::CLOEXEC).map_err(|errno| refuse(errno.into()))?;
         // SAFETY: the number is open (fcntl worked) and came through our exec, so that nobody in
-        // this process opened it: what Rust opens closes on exec. `claim` lets a process, with those
-        // that it forks, come here once, and `taken` lets a number come here once.
+        // this process opened it: what Rust opens closes on exec. A fork server, which is Python,
+        // says by the environment that it has these open for its workers. `claim` lets a process,
+        // with those that it forks, come here once, and `taken` lets a number come here once.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }
