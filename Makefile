@@ -13,7 +13,7 @@ PACKAGED := $(shell find supervisor/src worker-api \( -name '*.rs' -o -name '*.p
 # The interpreters that the unit tests of the package run on: all that pyenv has, or the one there is.
 PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON))
 
-.PHONY: help run build python test test-python model check fmt bench bench-shutdown clean
+.PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http clean
 
 help:
 	@echo "make run    build, and run the axum example under gracefork (PORT=$(PORT))"
@@ -23,6 +23,7 @@ help:
 	@echo "make check  formatting and lints, as CI does"
 	@echo "make bench  measure the master, and print a table (4 minutes)"
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
+	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
 
 # The main job: two workers of the axum example, and what to try with them.
 run: build
@@ -85,6 +86,9 @@ bench: build
 bench-shutdown: build $(VENV)/ready
 	cargo bench --bench shutdown
 
+bench-http: build wrk
+	cargo bench --bench http
+
 clean:
 	cargo clean
 	rm -rf $(VENV)
@@ -93,6 +97,14 @@ clean:
 toolchain:
 	@command -v cargo >/dev/null || { echo "gracefork needs a Rust toolchain (1.88 or newer): https://rustup.rs" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "gracefork needs a C linker (cc): apt-get install gcc" >&2; exit 1; }
+
+# The load of bench-http. Without it the bench leaves its first section out, and says so.
+.PHONY: wrk
+wrk:
+	@command -v wrk >/dev/null || { \
+		echo "Installing wrk, which makes the load: apt-get install wrk"; \
+		apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
+	}
 
 # Servers that the tests run as foreign workers, and lints of Python. Without Python they are skipped, and say so.
 $(VENV)/ready: tests/requirements.txt

@@ -56,12 +56,24 @@ pub(crate) fn switches(pid: u32) -> f64 {
     threads.map(of_thread).sum()
 }
 
-/// Time on a processor of the first thread, the master's only one; `None` once it has ended, or
+/// Time on a processor, in the kernel too, of all threads that run; `None` once it has ended, or
 /// where the kernel does not count it.
 pub(crate) fn processor_time(pid: u32) -> Option<Duration> {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
-    let nanoseconds = text.split(' ').next()?.parse().ok()?;
-    Some(Duration::from_nanos(nanoseconds))
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let of_thread = |entry: std::io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(entry.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ')
+            .next()?
+            .parse()
+            .ok()
+            .map(Duration::from_nanos)
+    };
+    threads.map(of_thread).sum()
+}
+
+/// How many descriptors it has open.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 /// The number behind `name` at the beginning of a line.

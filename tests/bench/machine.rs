@@ -28,6 +28,7 @@ pub(crate) fn write_binaries_out() {
     for path in [
         gracefork().to_owned(),
         example("axum-app").path,
+        example("hello").path,
         example("mio-app").path,
     ] {
         let synced = File::open(&path).and_then(|file| file.sync_all());

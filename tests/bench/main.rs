@@ -22,9 +22,11 @@
 mod harness;
 
 mod births;
+#[allow(dead_code, reason = "`http.rs` uses the rest")]
 mod figures;
 mod machine;
 mod measures;
+#[allow(dead_code, reason = "`http.rs` uses the rest")]
 mod table;
 
 use std::panic::catch_unwind;

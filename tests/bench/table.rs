@@ -12,7 +12,7 @@ pub(crate) struct Section {
 pub(crate) struct Row {
     figure: String,
     unit: Unit,
-    /// In ascending order.
+    /// From the best to the worst.
     samples: Vec<f64>,
     /// What it must not exceed.
     goal: Option<f64>,
@@ -22,14 +22,19 @@ pub(crate) struct Row {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Unit {
     Milliseconds,
+    Microseconds,
     /// Millions of bytes.
     Megabytes,
+    /// Thousands of bytes.
+    Kilobytes,
     PerSecond,
+    /// Of two figures of the same kind.
+    Ratio,
     Count,
 }
 
 impl Row {
-    /// A figure without a goal. Fewer is better for every figure here.
+    /// A figure without a goal. Fewer is better, unless [`Row::more_is_better`] says otherwise.
     pub(crate) fn new(figure: impl Into<String>, unit: Unit, mut samples: Vec<f64>) -> Row {
         samples.sort_by(f64::total_cmp);
         Row {
@@ -38,6 +43,12 @@ impl Row {
             samples,
             goal: None,
         }
+    }
+
+    /// More is better, for a figure without a goal.
+    pub(crate) fn more_is_better(mut self) -> Row {
+        self.samples.reverse();
+        self
     }
 
     /// Must not exceed `goal`.
@@ -96,16 +107,24 @@ impl Unit {
     fn name(self) -> &'static str {
         match self {
             Unit::Milliseconds => "ms",
+            Unit::Microseconds => "us",
             Unit::Megabytes => "MB",
+            Unit::Kilobytes => "KB",
             Unit::PerSecond => "/s",
+            Unit::Ratio => "x",
             Unit::Count => "",
         }
     }
 
     fn show(self, value: f64) -> String {
         match self {
-            Unit::Milliseconds if value >= 100.0 => format!("{value:.0}"),
-            Unit::Milliseconds | Unit::Megabytes | Unit::PerSecond => format!("{value:.2}"),
+            Unit::Milliseconds | Unit::PerSecond if value >= 100.0 => format!("{value:.0}"),
+            Unit::Milliseconds
+            | Unit::Microseconds
+            | Unit::Megabytes
+            | Unit::Kilobytes
+            | Unit::PerSecond
+            | Unit::Ratio => format!("{value:.2}"),
             Unit::Count => format!("{value:.0}"),
         }
     }

@@ -326,26 +326,31 @@ fn a_task_misses_no_wake_up_and_is_run_by_one_thread() {
         let queue = Arc::new(queue::Queue::<(), ()>::new(1));
         let kernel = Arc::new(Flag::new());
         let mail = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let queued = Arc::new(AtomicUsize::new(1));
         assert!(!queue.push_task(()));
         for _ in 0..2 {
             let (state, queue) = (state.clone(), queue.clone());
-            let (kernel, mail) = (kernel.clone(), mail.clone());
+            let (kernel, mail, queued) = (kernel.clone(), mail.clone(), queued.clone());
             thread::spawn(move || {
                 mail.fetch_add(1, Ordering::Relaxed);
-                if state.wake() && queue.push_task(()) {
-                    kernel.set();
+                if state.wake() {
+                    queued.fetch_add(1, Ordering::Relaxed);
+                    if queue.push_task(()) {
+                        kernel.set();
+                    }
                 }
             });
         }
-        let mut batch = std::collections::VecDeque::new();
         let mut seen = 0;
         while seen < 2 {
-            match queue.next(&mut batch, queue::Turn::Tasks) {
-                queue::Next::Tasks => {
-                    assert_eq!(batch.drain(..).count(), 1, "queued twice");
+            match queue.next(queue::Turn::Task) {
+                queue::Next::Task(()) => {
+                    let before = queued.fetch_sub(1, Ordering::Relaxed);
+                    assert_eq!(before, 1, "queued twice");
                     state.begin();
                     seen = mail.load(Ordering::Relaxed);
                     if state.pause() {
+                        queued.fetch_add(1, Ordering::Relaxed);
                         assert!(!queue.push_task(()));
                     }
                 }

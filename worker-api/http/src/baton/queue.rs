@@ -16,6 +16,8 @@ struct Shared<T, C> {
     /// How many calls may begin now.
     permits: usize,
     limit: usize,
+    /// How many tasks were ready when the last call began.
+    ready_before: usize,
     /// The holder of the baton waits for the kernel, and has to be woken.
     asleep: bool,
     /// The holder of the baton waits for the last call.
@@ -24,9 +26,9 @@ struct Shared<T, C> {
 
 /// What the holder of the baton does next.
 #[derive(Debug)]
-pub(crate) enum Next<C> {
-    /// Run the tasks in the batch.
-    Tasks,
+pub(crate) enum Next<T, C> {
+    /// Run a task.
+    Task(T),
     /// Make a call; it has its permit.
     Call(C),
     /// Wait for the kernel, then say [`Queue::awake`].
@@ -36,7 +38,7 @@ pub(crate) enum Next<C> {
 /// Whose turn it is, if there are both.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
-    Tasks,
+    Task,
     Call,
 }
 
@@ -48,6 +50,7 @@ impl<T, C> Queue<T, C> {
             calls: VecDeque::new(),
             permits,
             limit: permits,
+            ready_before: 0,
             asleep: false,
             ending: false,
         };
@@ -72,17 +75,19 @@ impl<T, C> Queue<T, C> {
         shared.permits > 0 && std::mem::take(&mut shared.asleep)
     }
 
-    /// What to do next; `batch` is empty. Tasks and calls take turns, so that neither can keep the
-    /// other waiting for ever.
-    pub(crate) fn next(&self, batch: &mut VecDeque<T>, turn: Turn) -> Next<C> {
+    /// What to do next. Tasks and calls take turns, so that neither can keep the other waiting for
+    /// ever.
+    pub(crate) fn next(&self, turn: Turn) -> Next<T, C> {
         let mut shared = self.lock();
         let can_call = shared.permits > 0 && !shared.calls.is_empty();
-        if !(shared.ready.is_empty() || can_call && turn == Turn::Call) {
-            std::mem::swap(&mut shared.ready, batch);
-            return Next::Tasks;
+        if !(can_call && turn == Turn::Call)
+            && let Some(task) = shared.ready.pop_front()
+        {
+            return Next::Task(task);
         }
         if can_call && let Some(call) = shared.calls.pop_front() {
             shared.permits -= 1;
+            shared.ready_before = shared.ready.len();
             return Next::Call(call);
         }
         shared.asleep = true;
@@ -92,6 +97,18 @@ impl<T, C> Queue<T, C> {
     /// The holder of the baton is back from the kernel.
     pub(crate) fn awake(&self) {
         self.lock().asleep = false;
+    }
+
+    /// A call has ended and its thread holds the baton again. If it has woken one task, that one
+    /// is the next, provided that it `may_jump` the queue. `true` if it does.
+    pub(crate) fn call_returned(&self, may_jump: bool) -> bool {
+        let mut shared = self.lock();
+        shared.permits += 1;
+        let jumps = may_jump && shared.ready.len() == shared.ready_before + 1;
+        if jumps && let Some(task) = shared.ready.pop_back() {
+            shared.ready.push_front(task);
+        }
+        jumps
     }
 
     /// A call has ended. Its permit goes to the next call that waits, if `goes_on`; else back.

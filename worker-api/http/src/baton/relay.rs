@@ -2,14 +2,12 @@
 //! it to another. It knows no kernel and no clock, so that `tests/model.rs` can run this very code
 //! in every order in which threads can meet.
 
-use std::collections::VecDeque;
-
 use super::crew::Crew;
 use super::handover::Baton;
 use super::queue::{Ended, Next, Queue, Turn};
 
-/// So many batches of tasks run before the kernel is asked what else there is.
-const BATCHES: u32 = 16;
+/// So many tasks run before the kernel is asked what else there is.
+const TASKS: u32 = 256;
 
 /// The baton, those who run with it, and what they run for.
 pub(crate) struct Relay<T, C> {
@@ -91,21 +89,25 @@ impl<T, C> Relay<T, C> {
         }
     }
 
+    /// A call is made as soon as a task has asked for it, and its answer is the next thing to be
+    /// worked on: a request is over before the next one begins, while all that it needs is in the
+    /// processor's cache.
     fn hold(&self, ground: &impl Ground<Task = T, Call = C>) -> Left {
-        let mut batch = VecDeque::new();
-        let (mut batches, mut turn) = (0, Turn::Tasks);
+        let (mut tasks, mut turn) = (0, Turn::Task);
+        let mut jump = Jump::default();
         loop {
-            let wait = match self.queue.next(&mut batch, turn) {
-                Next::Tasks => {
-                    (batches, turn) = (batches + 1, Turn::Call);
-                    batch.drain(..).for_each(|task| ground.run(task));
+            let wait = match self.queue.next(turn) {
+                Next::Task(task) => {
+                    (tasks, turn) = (tasks + 1, Turn::Call);
+                    jump.ran();
+                    ground.run(task);
                     false
                 }
                 Next::Call(call) => {
-                    if !self.put_down_for(ground, call) {
+                    if !self.put_down_for(ground, call, &mut jump) {
                         return Left::Baton;
                     }
-                    turn = Turn::Tasks;
+                    turn = Turn::Task;
                     false
                 }
                 Next::Sleep if !ground.has_tasks() && self.queue.is_quiet() => {
@@ -113,22 +115,29 @@ impl<T, C> Relay<T, C> {
                 }
                 Next::Sleep => true,
             };
-            if wait || batches > BATCHES || ground.is_stale() {
-                batches = 0;
+            if wait || tasks > TASKS || ground.is_stale() {
+                tasks = 0;
                 ground.poll_kernel(wait, || self.queue.awake());
             }
         }
     }
 
     /// Makes a call on this thread, without the baton. `false` if it is another's afterwards.
-    fn put_down_for(&self, ground: &impl Ground<Task = T, Call = C>, call: C) -> bool {
+    fn put_down_for(
+        &self,
+        ground: &impl Ground<Task = T, Call = C>,
+        call: C,
+        jump: &mut Jump,
+    ) -> bool {
         if self.baton.put_down() && self.crew.summon() && !ground.start_thread() {
             self.crew.not_started(&self.baton);
         }
         let mut long = ground.call(call);
         if self.baton.take() {
             // Whoever holds the baton does not sleep: nobody is to be woken.
-            self.queue.call_ended(false);
+            if self.queue.call_returned(jump.is_allowed()) {
+                *jump = Jump { ran: 0 };
+            }
             return true;
         }
         // Long calls follow each other on this thread, beside the holder of the baton. After a
@@ -144,6 +153,30 @@ impl<T, C> Relay<T, C> {
                 }
             }
         }
+    }
+}
+
+/// Who was woken by a call may jump the queue, but not twice running: a client that sends request
+/// upon request must not keep the others waiting.
+struct Jump {
+    /// How many tasks ran since the last one that did.
+    ran: u32,
+}
+
+impl Default for Jump {
+    fn default() -> Self {
+        Self { ran: 2 }
+    }
+}
+
+impl Jump {
+    fn ran(&mut self) {
+        self.ran = self.ran.saturating_add(1);
+    }
+
+    /// The one that jumped has run, and another one that waited for its turn.
+    fn is_allowed(&self) -> bool {
+        self.ran >= 2
     }
 }
 

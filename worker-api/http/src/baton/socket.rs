@@ -16,6 +16,9 @@ use super::executor::Core;
 use super::files::{Files, find_hole};
 use super::reactor::{Side, Source};
 
+/// So much is copied into one piece to be sent: that costs less than to have the kernel gather it.
+const SMALL: usize = 1024;
+
 /// A stream socket in the reactor: TCP or Unix.
 pub(super) struct Stream {
     fd: OwnedFd,
@@ -131,7 +134,19 @@ impl Write for Stream {
             // What comes before a file leaves in one packet with its beginning.
             Some(before) => (&bufs[..before], SendFlags::NOSIGNAL | SendFlags::MORE),
         };
-        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if len <= SMALL {
+            let mut piece = [0; SMALL];
+            let mut free = &mut piece[..];
+            for buf in bufs {
+                let (place, rest) = free.split_at_mut(buf.len());
+                place.copy_from_slice(buf);
+                free = rest;
+            }
+            return self.poll_send(cx, len, || {
+                rustix::net::send(&self.fd, &piece[..len], flags)
+            });
+        }
         self.poll_send(cx, len, || {
             let mut control = SendAncillaryBuffer::default();
             rustix::net::sendmsg(&self.fd, bufs, &mut control, flags)

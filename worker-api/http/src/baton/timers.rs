@@ -36,7 +36,8 @@ type Key = (Instant, u64);
 pub(super) struct Alarm {
     timers: Timers,
     at: Instant,
-    key: Option<Key>,
+    /// Its place in the queue, and whom it wakes.
+    place: Option<(Key, Waker)>,
 }
 
 impl Timers {
@@ -83,7 +84,7 @@ impl Timers {
         Alarm {
             timers: self.clone(),
             at,
-            key: None,
+            place: None,
         }
     }
 
@@ -106,6 +107,14 @@ impl Timers {
             };
             waker.wake();
         }
+    }
+
+    fn enter(&self, at: Instant, waker: Waker) -> Key {
+        let mut alarms = self.lock();
+        alarms.next += 1;
+        let key = (at, alarms.next);
+        alarms.due.insert(key, waker);
+        key
     }
 
     fn lock(&self) -> MutexGuard<'_, Alarms> {
@@ -143,7 +152,7 @@ impl Alarm {
     }
 
     fn leave(&mut self) {
-        if let Some(key) = self.key.take() {
+        if let Some((key, _)) = self.place.take() {
             self.timers.lock().due.remove(&key);
         }
     }
@@ -159,18 +168,13 @@ impl Future for Alarm {
             self.leave();
             return Poll::Ready(());
         }
-        let alarms = self.timers.clone();
-        let mut alarms = alarms.lock();
-        let at = self.at;
-        let key = *self.key.get_or_insert_with(|| {
-            alarms.next += 1;
-            (at, alarms.next)
-        });
-        match alarms.due.get_mut(&key) {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => {
-                alarms.due.insert(key, cx.waker().clone());
-            }
+        // In the queue until its time has come: the same waker has nothing to do there.
+        let waker = cx.waker();
+        let waits = self.place.as_ref();
+        if !waits.is_some_and(|(_, waiting)| waiting.will_wake(waker)) {
+            self.leave();
+            let key = self.timers.enter(self.at, waker.clone());
+            self.place = Some((key, waker.clone()));
         }
         Poll::Pending
     }
