@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::site::Site;
 use super::{has, host, reload, reload_in_vain, version};
-use crate::harness::{Signal, process};
+use crate::harness::{Signal, eventually, process};
 
 #[test]
 fn a_worker_that_dies_is_forked_anew_by_the_same_host() {
@@ -158,7 +158,7 @@ fn twenty_reloads_in_a_row_leave_one_host_no_zombie_and_no_descriptor() {
     for _ in 0..20 {
         reload(&server);
     }
-    assert!(open() <= before, "{before} descriptors became {}", open());
+    eventually("no descriptor is left open", || open() <= before);
     assert_eq!(server.status().generation, 22);
     assert_eq!(process::children(server.pid()).len(), 3);
     assert!(process::zombies(server.pid()).is_empty());
@@ -171,7 +171,8 @@ fn hurried_reloads_end_in_one_generation() {
     let server = site.plain().set("workers.preload", true).start();
     for _ in 0..10 {
         server.signal(Signal::HUP);
-        std::thread::sleep(Duration::from_millis(30));
+        // As fast as the master can answer between them.
+        server.status();
     }
     site.app("two", "");
     server.signal(Signal::HUP);
@@ -222,4 +223,57 @@ fn sigterm_in_the_middle_of_a_reload_is_a_normal_shutdown() {
     let term = server.signal(Signal::TERM);
     let exit = server.expect_exit(0);
     assert!(exit.after(term) < Duration::from_secs(3));
+}
+
+#[test]
+fn a_host_that_lies_harms_only_the_worker_that_it_lies_about() {
+    let site = Site::new();
+    // The channel is the descriptor behind the one listener.
+    site.config(
+        "
+import os, socket
+channel = None
+
+def on_starting(server):
+    global channel
+    channel = socket.socket(fileno=os.dup(4))
+    for frame in (b'FORKED=1\\nPID=1', b'no equals sign', b'\\xff' * 5000, b'FORKED=77', b'REFUSED=99'):
+        channel.send(frame)
+
+def pre_fork(server, worker):
+    if worker.age == 1:
+        channel.send(b'FORKED=1\\nPID=1')
+",
+    );
+    let server = site.builder().start();
+    server.wait_log(&["a worker cannot be started", "process 1 is no child"]);
+    assert_eq!(server.log.count(&["a host's message is ignored"]), 1);
+    // The worker that is nobody's learns that by its channel, and leaves.
+    eventually("the host and two workers are all there is", || {
+        process::children(server.pid()).len() == 3
+    });
+    assert_eq!(version(&server), "one");
+    server.shut_down();
+}
+
+#[test]
+fn usr1_opens_the_log_files_of_the_host_anew() {
+    let site = Site::new();
+    site.config(
+        "
+import logging
+handler = logging.FileHandler('hooks.log')
+
+def on_starting(server): server.log.error_log.addHandler(handler)
+def nworkers_changed(server, new, old): server.log.info('%s workers', new)
+",
+    );
+    let server = site.builder().start();
+    fs::rename(site.path("hooks.log"), site.path("moved.log")).unwrap();
+    server.signal(Signal::USR1);
+    server.signal(Signal::TTIN);
+    eventually("the new file has the new line", || {
+        fs::read_to_string(site.path("hooks.log")).is_ok_and(|text| text.contains("3 workers"))
+    });
+    server.shut_down();
 }

@@ -25,7 +25,7 @@ pub(crate) fn settle(layers: &mut Layers, under_kubernetes: bool) {
     layers.draft.config.shutdown.probe = probe(layers);
     let lameduck = lameduck(layers, under_kubernetes);
     layers.draft.config.shutdown.lameduck = lameduck;
-    grow_for_gunicorn(layers);
+    grow_for_gunicorn(layers, under_kubernetes);
     let shutdown = layers.draft.config.shutdown.clone();
     let drain_timeout = match layers.draft.drain_timeout.0 {
         Some(given) => {
@@ -48,7 +48,7 @@ pub(crate) fn settle(layers: &mut Layers, under_kubernetes: bool) {
 
 /// gunicorn knows no grace period: where a Python app gives only the time to
 /// drain, what must be granted for it follows.
-fn grow_for_gunicorn(layers: &mut Layers) {
+fn grow_for_gunicorn(layers: &mut Layers, under_kubernetes: bool) {
     let origin = layers.origins.get("shutdown.grace_period");
     let unsaid =
         origin.is_none_or(|place| matches!(place.origin, Origin::Default | Origin::Script(_)));
@@ -61,6 +61,12 @@ fn grow_for_gunicorn(layers: &mut Layers) {
         return;
     }
     shutdown.grace_period = sum;
+    if under_kubernetes {
+        let sum = format_duration(sum);
+        layers.warnings.push(format!(
+            "to drain for so long takes a grace period of {sum}: set terminationGracePeriodSeconds to it, and shutdown.grace_period"
+        ));
+    }
     let how = Origin::Derived("lameduck + drain_timeout + kill_margin".to_owned());
     layers
         .origins

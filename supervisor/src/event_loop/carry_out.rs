@@ -239,6 +239,7 @@ impl EventLoop {
             Ok(()) => debug!("log reopened"),
             Err(error) => warn!("the log cannot be reopened, the old file is kept: {error}"),
         }
+        self.have_hosts_reopen();
         let natives = self
             .fleet
             .workers()

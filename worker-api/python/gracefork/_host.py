@@ -106,6 +106,8 @@ class Host:
             server.resized(int(words["WORKERS"]), int(words["BEFORE"]))
         elif "RELOAD" in words:
             server.reloading()
+        elif "REOPEN" in words:
+            server.log.reopen_files()
 
     def _fork(self, order: int, slot: int, max_requests: int, control: int) -> None:
         try:

@@ -212,7 +212,11 @@ fn the_grace_period_of_a_python_app_follows_its_time_to_drain() {
     let case = hosted().flag("shutdown.drain_timeout", "--graceful-timeout", "60s");
     let loaded = case.loads();
     assert_eq!(loaded.config.shutdown.grace_period, Duration::from_secs(65));
-    let case = case.file("[shutdown]\ngrace_period = \"30s\"\n");
+    assert_eq!(loaded.warnings.len(), 0);
+    let in_pod = case.env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let warning = &in_pod.loads().warnings[0];
+    assert!(warning.contains("grace period of 75s"), "{warning}");
+    let case = in_pod.file("[shutdown]\ngrace_period = \"30s\"\n");
     assert!(case.load().unwrap_err().contains("does not fit"));
     let program = Case::new().flag("shutdown.drain_timeout", "--graceful-timeout", "60s");
     assert!(program.load().unwrap_err().contains("does not fit"));

@@ -58,6 +58,13 @@ impl EventLoop {
         self.tell_current_host(Order::Reload);
     }
 
+    /// Log files may have been moved away.
+    pub(in super::super) fn have_hosts_reopen(&mut self) {
+        for host in &mut self.hosts.hosts {
+            host.tell(Order::Reopen);
+        }
+    }
+
     fn tell_current_host(&mut self, order: Order) {
         let current = self.fleet.generation();
         if let Some(host) = self.hosts.of(current) {

@@ -41,6 +41,8 @@ pub(super) enum Order {
     Workers { now: usize, before: usize },
     /// A new generation begins: `on_reload`.
     Reload,
+    /// Open log files anew.
+    Reopen,
     /// The pod is gone: `on_exit`, and then the end.
     Quit,
 }
@@ -112,6 +114,7 @@ impl Order {
             Self::WhenReady => "WHEN_READY=1\n".to_owned(),
             Self::Workers { now, before } => format!("WORKERS={now}\nBEFORE={before}\n"),
             Self::Reload => "RELOAD=1\n".to_owned(),
+            Self::Reopen => "REOPEN=1\n".to_owned(),
             Self::Quit => "QUIT=1\n".to_owned(),
         };
         text.into_bytes()

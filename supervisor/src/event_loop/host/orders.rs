@@ -145,12 +145,15 @@ impl EventLoop {
         let Some((host, at)) = self.hosts.asked_for(worker) else {
             return;
         };
+        let takes_orders = host.takes_orders();
         match (signal, &mut host.asked[at].fork) {
             (Signal::Stop | Signal::Term, Some(fork)) => fork.signals.push(SIGTERM),
             (Signal::Stop | Signal::Term, None) => {
                 host.asked.remove(at);
                 self.inbox.push_back(never_born(worker));
             }
+            // Only once: the second SIGABRT would cut the traceback short.
+            (Signal::Abort, _) if !takes_orders => {}
             (Signal::Abort, _) => {
                 host.state = State::Leaving {
                     kill_at: now + PATIENCE,

@@ -76,7 +76,7 @@ class Wsgi(App):
 
     def __init__(self, worker, app):
         super().__init__()
-        self.worker, self.app = worker, app
+        self.worker, self.app, self.called = worker, app, 0
 
     def route(self, method, path, body):
         if path == "/health":
@@ -85,7 +85,10 @@ class Wsgi(App):
         told = []
         environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO(body)}
         answer = b"".join(self.app(environ, lambda status, headers: told.append(int(status[:3]))))
-        if self.worker.max_requests and self.served + 1 == self.worker.max_requests:
+        with self.lock:
+            self.called += 1
+            is_last = self.called == self.worker.max_requests
+        if is_last:
             self.worker.send(f"SERVED={self.worker.max_requests}")
         return told[0], answer
 
