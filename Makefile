@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+BENCH_VENV := .venv-bench
 PORT ?= 8000
 OPS_PORT ?= 9090
 # Fails where an interpreter has no headers to build the native module with.
@@ -13,7 +14,7 @@ PACKAGED := $(shell find supervisor/src worker-api \( -name '*.rs' -o -name '*.p
 # The interpreters that the unit tests of the package run on: all that pyenv has, or the one there is.
 PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON))
 
-.PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http clean
+.PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http bench-python clean
 
 help:
 	@echo "make run    build, and run the axum example under gracefork (PORT=$(PORT))"
@@ -24,6 +25,7 @@ help:
 	@echo "make bench  measure the master, and print a table (4 minutes)"
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
 	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
+	@echo "make bench-python  Python apps, beside the servers that they run on (8 minutes)"
 
 # The main job: two workers of the axum example, and what to try with them.
 run: build
@@ -89,9 +91,13 @@ bench-shutdown: build $(VENV)/ready
 bench-http: build wrk
 	cargo bench --bench http
 
+bench-python: $(BENCH_VENV)/ready wrk
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./$(PACKAGE)
+	$(BENCH_VENV)/bin/python tests/bench/python/bench.py
+
 clean:
 	cargo clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH_VENV)
 
 .PHONY: toolchain
 toolchain:
@@ -105,6 +111,15 @@ wrk:
 		echo "Installing wrk, which makes the load: apt-get install wrk"; \
 		apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
 	}
+
+# One by one: what cannot be built here is left out of the comparison, which says so.
+$(BENCH_VENV)/ready: tests/bench/python/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	@while read -r package; do \
+		echo "Installing $$package"; \
+		$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check "$$package" || echo "No $$package to be had here"; \
+	done < $<
+	touch $@
 
 # Servers that the tests run as foreign workers, and lints of Python. Without Python they are skipped, and say so.
 $(VENV)/ready: tests/requirements.txt

@@ -2,7 +2,7 @@
 //! hyper and a bare epoll loop. Release binaries, real processes, real sockets; a missed goal is
 //! marked in the table and makes the exit status 1.
 //!
-//! Names of measures as arguments run only those: `cargo bench --workspace --bench http -- speed`.
+//! Names of measures as arguments run only those: `cargo bench --bench http -- speed`.
 //! docs/benchmarks.md tells more.
 #![expect(
     clippy::unwrap_used,

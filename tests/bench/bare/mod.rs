@@ -4,7 +4,7 @@
 mod epoll;
 mod hyper;
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
@@ -59,11 +59,10 @@ impl Bare {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([BE, self.name()]).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = Vec::new();
-        let mut stdout = child.stdout.take().unwrap().bytes();
-        let line = stdout.by_ref().map(Result::unwrap);
-        said.extend(line.take_while(|&byte| byte != b'\n'));
-        let address = String::from_utf8(said).unwrap().parse().unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut said).unwrap();
+        let address = said.trim().parse().unwrap();
         Running { child, address }
     }
 }

@@ -42,12 +42,8 @@ fn spread(server: &Server) -> f64 {
     };
     let open: Vec<Conn> = (0..CONNECTIONS).map(open).collect();
     let status = server.status();
-    let counts = || {
-        status
-            .workers
-            .iter()
-            .map(|worker| worker.connections as f64)
-    };
-    assert!(counts().sum::<f64>() as usize == open.len(), "{status:?}");
-    counts().fold(0.0, f64::max) * WORKERS as f64 / CONNECTIONS as f64
+    let counts = || status.workers.iter().map(|worker| worker.connections);
+    assert_eq!(counts().sum::<u64>(), open.len() as u64, "{status:?}");
+    let most = counts().max().unwrap_or(0);
+    most as f64 * WORKERS as f64 / CONNECTIONS as f64
 }

@@ -12,8 +12,8 @@ const CONTESTANTS: [Contestant; 4] = [
     Contestant::Hyper,
     Contestant::Loop,
 ];
-const ROUNDS: usize = 6;
-const SECONDS: u64 = 4;
+const ROUNDS: usize = 12;
+const SECONDS: u64 = 2;
 const CONNECTIONS: usize = 64;
 
 /// One contestant and its figures, round by round.
