@@ -11,8 +11,9 @@ HEADERS := import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Pytho
 PACKAGE := worker-api/python
 # What a wheel is made of.
 PACKAGED := $(shell find supervisor/src worker-api \( -name '*.rs' -o -name '*.py' -o -name '*.toml' \) -not -path '*/tests/*') Cargo.toml Cargo.lock
-# The interpreters that the unit tests of the package run on: all that pyenv has, or the one there is.
-PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON))
+# The interpreters that the tests of the package run on: all that pyenv has, or the one there is. Those
+# that need the native module run on the last one, where it is installed.
+PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON)) $(VENV)/bin/python
 
 .PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http bench-python clean
 

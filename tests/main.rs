@@ -16,6 +16,7 @@ mod config;
 mod confined;
 mod contract;
 mod crash;
+mod examples;
 mod foreign;
 mod host;
 mod idle;

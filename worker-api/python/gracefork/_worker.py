@@ -81,8 +81,10 @@ def _serve(worker: Worker, server: Server) -> None:
     options = _options(worker, server)
     if app.interface == "asgi":
         from ._asgi import serve
+        from ._request_hooks import around
 
-        serve(worker.native, app.call, options)
+        hooks = server.cfg.pre_request, server.cfg.post_request
+        serve(worker.native, around(app.call, worker, *hooks), options)
         return
     from ._gracefork import serve_wsgi
 

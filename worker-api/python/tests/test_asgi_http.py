@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 import unittest
 
 from pod import Client, PodCase
@@ -80,10 +79,14 @@ async def scope(scope, receive, send):
         self.assertEqual(scope["scheme"], "https")
 
     def test_each_request_has_dicts_of_its_own(self):
-        source = ROUTES + "async def scope(scope, receive, send):\n" + (
-            "    seen = 'mine' in scope or 'mine' in scope['state']\n"
-            "    scope['mine'] = scope['state']['mine'] = 1\n"
-            "    await answer(send, str(seen))\n"
+        source = (
+            ROUTES
+            + "async def scope(scope, receive, send):\n"
+            + (
+                "    seen = 'mine' in scope or 'mine' in scope['state']\n"
+                "    scope['mine'] = scope['state']['mine'] = 1\n"
+                "    await answer(send, str(seen))\n"
+            )
         )
         with self.pod(source).connect() as client:
             self.assertEqual([client.get("/scope").text for _ in range(2)], ["False", "False"])
@@ -275,7 +278,9 @@ async def unread(scope, receive, send):
     def test_an_app_that_gives_up_to_wait_loses_nothing(self):
         pod = self.pod(self.SOURCE)
         with pod.connect() as client:
-            client.send("POST /timeout HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n")
+            client.send(
+                "POST /timeout HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n"
+            )
             pod.until_written("timeout")
             client.send("3\r\nabc\r\n0\r\n\r\n")
             self.assertEqual(client.answer().text, "abc")
