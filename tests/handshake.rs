@@ -9,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_quickack;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::harness::ports::free_port;
+use crate::harness::programs::skip;
 use crate::harness::schedule::alone;
 use crate::harness::{Builder, LIMIT, Server, Signal, Target};
 
@@ -39,6 +40,9 @@ enum Outcome {
 
 #[test]
 fn handshakes_that_have_begun_when_the_drain_starts_end_in_an_answer() {
+    if !filters_work() {
+        return skip(FILTERS);
+    }
     let _alone = alone();
     for builder in [Builder::axum, Builder::hello] {
         for host in ["127.0.0.1", "[::1]"] {
@@ -67,6 +71,9 @@ fn handshakes_that_have_begun_when_the_drain_starts_end_in_an_answer() {
 /// The figures in `docs/architecture.md` are of this; `--nocapture` shows them.
 #[test]
 fn of_connections_that_keep_coming_over_the_start_of_drain_none_is_reset() {
+    if !filters_work() {
+        return skip(FILTERS);
+    }
     let _alone = alone();
     for builder in [Builder::axum, Builder::hello] {
         let server = builder().start();
@@ -100,6 +107,9 @@ fn of_connections_that_keep_coming_over_the_start_of_drain_none_is_reset() {
 
 #[test]
 fn in_drain_nobody_is_answered_whom_nobody_would_serve() {
+    if !filters_work() {
+        return skip(FILTERS);
+    }
     let server = Builder::axum().start();
     let workers = server.watch_workers();
     // They keep their listeners open.
@@ -128,6 +138,18 @@ fn a_socket_that_was_handed_over_answers_those_who_come_after_the_pod() {
     assert_eq!(server.get("/").status, 200);
     server.shut_down();
     TcpStream::connect_timeout(&local, LIMIT).unwrap();
+}
+
+const FILTERS: &str = "to set filters on TCP sockets (CAP_NET_ADMIN on newer kernels)";
+
+/// Whether the kernel takes a filter from this process, and so from its masters: one that lets
+/// everything pass.
+fn filters_work() -> bool {
+    const RETURN: u16 = 0x06;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .attach_filter(&[SockFilter::new(RETURN, 0, 0, u32::MAX)])
+        .is_ok()
 }
 
 /// A server at a free port of `host`; `None` where there is no such host.

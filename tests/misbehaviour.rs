@@ -92,7 +92,9 @@ fn a_good_hand_made_native_worker_is_served_by_the_same_contract() {
         "{status:?}"
     );
     server.signal(Signal::TERM);
-    server.wait_log(&["was told", "LAMEDUCK"]);
+    server.wait("a word of each worker", || {
+        (server.log.count(&["was told", "LAMEDUCK"]) == 2).then_some(())
+    });
     assert_eq!(server.get("/health").status, 503);
     server.expect_exit(0);
     server.wait_log(&["was told", "DRAIN"]);

@@ -99,10 +99,10 @@ if how == "vanish":
     threading.Event().wait()
 
 for frame in control.frames():
-    say(f"was told {frame}")
     if "LAMEDUCK" in frame:
         app.healthy = False
         control.send("UNHEALTHY=1")
+    say(f"was told {frame}")
     if "DRAIN" in frame or "RETIRE" in frame:
         if how == "silent":
             continue

@@ -15,11 +15,22 @@ pub(crate) fn is_python(app: &str) -> bool {
         return false;
     };
     let attribute = attribute.split('(').next().unwrap_or(attribute);
+    is_dotted(module) && is_dotted(attribute)
+}
+
+/// Whether this names a module in `chdir` (a relative one begins where the master is): `main`,
+/// `pkg.wsgi`.
+pub(crate) fn is_module(app: &str, chdir: &Path) -> bool {
+    let file = chdir.join(app.replace('.', "/"));
+    is_dotted(app) && (file.with_extension("py").is_file() || file.join("__init__.py").is_file())
+}
+
+fn is_dotted(names: &str) -> bool {
     let identifier = |name: &str| {
         name.starts_with(|c: char| c.is_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_alphanumeric() || c == '_')
     };
-    module.split('.').all(identifier) && attribute.split('.').all(identifier)
+    names.split('.').all(identifier)
 }
 
 /// Finds the program of the app: in `chdir` if its name has a slash, else in
@@ -118,6 +129,21 @@ mod tests {
             "a:",
         ] {
             assert!(!is_python(program), "{program}");
+        }
+    }
+
+    #[test]
+    fn a_module_is_told_by_its_file() {
+        let here = tempfile::tempdir().unwrap();
+        std::fs::create_dir(here.path().join("pkg")).unwrap();
+        for file in ["main.py", "pkg/__init__.py", "pkg/wsgi.py", "x-y.py"] {
+            std::fs::write(here.path().join(file), "").unwrap();
+        }
+        for module in ["main", "pkg", "pkg.wsgi"] {
+            assert!(is_module(module, here.path()), "{module}");
+        }
+        for other in ["main.py", "pkg.other", "./main", "x-y", "", "."] {
+            assert!(!is_module(other, here.path()), "{other}");
         }
     }
 

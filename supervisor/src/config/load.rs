@@ -162,6 +162,7 @@ fn lay_with(sources: &Sources, gunicorn: Option<&GunicornArgs>) -> Layers {
             .insert("args", Text::Flag("--", &line).place(&(0..line.len())));
     }
     environment::read_port(&sources.env, &mut layers);
+    layers.find_module(sources.env.get("PATH").map(String::as_str));
     layers
 }
 

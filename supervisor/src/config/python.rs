@@ -260,6 +260,20 @@ impl Layers {
         app::is_python(app) || (!app.contains('/') && self.chosen_for_python().is_some())
     }
 
+    /// `pkg.module` alone stands for its `application`, as in gunicorn, where the working directory
+    /// has such a module and `path` no such program.
+    pub(crate) fn find_module(&mut self, path: Option<&str>) {
+        let draft = &mut self.draft;
+        let app = App {
+            program: draft.app.0.clone(),
+            ..draft.config.app.clone()
+        };
+        let is_module = app::is_module(&app.program, &app.chdir);
+        if is_module && app::find_program(&app, path).is_err() {
+            draft.app.0.push_str(&format!(":{USUAL_ATTRIBUTE}"));
+        }
+    }
+
     /// The first value that only a Python app has a use for.
     fn chosen_for_python(&self) -> Option<Place> {
         let differs = |path: &&str| {

@@ -1,5 +1,6 @@
 //! The core's actions, as syscalls.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -169,9 +170,16 @@ impl EventLoop {
 
     fn turn_away(&self) {
         for listener in self.specs.values().flat_map(|spec| &spec.listeners) {
-            if let Err(error) = listener.turn_away() {
-                let address = listener.describe();
-                warn!(%address, %error, "clients cannot be turned away: some may be reset");
+            let address = listener.describe();
+            match listener.turn_away() {
+                Ok(()) => {}
+                // Newer kernels ask for CAP_NET_ADMIN, which a container does not have.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    debug!(%address, %error, "clients are not turned away: some may be reset");
+                }
+                Err(error) => {
+                    warn!(%address, %error, "clients cannot be turned away: some may be reset");
+                }
             }
         }
     }

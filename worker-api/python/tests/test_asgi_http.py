@@ -113,6 +113,14 @@ async def sized(scope, receive, send):
     await body(send, b"abc", True)
     await body(send, b"def")
 
+async def sized_and_ended(scope, receive, send):
+    await start(send, content_length="3")
+    await body(send, b"abc", True)
+    await asyncio.sleep(0.01)
+    await body(send, b"", True)
+    await body(send, b"")
+    print("said", flush=True)
+
 async def nothing(scope, receive, send):
     await start(send, 204)
     await body(send, b"")
@@ -163,12 +171,15 @@ async def lists(scope, receive, send):
                 self.assertEqual(answer.field("content-type"), "text/plain")
 
     def test_an_answer_in_many_pieces_is_chunked_or_has_the_length_that_the_app_names(self):
-        with self.pod(self.SOURCE).connect() as client:
+        pod = self.pod(self.SOURCE)
+        with pod.connect() as client:
             answer = client.get("/stream")
             self.assertEqual((answer.field("content-length"), answer.text), (None, "0,1,2,"))
             answer = client.get("/sized")
             self.assertEqual((answer.field("content-length"), answer.text), ("6", "abcdef"))
             self.assertIsNone(answer.field("transfer-encoding"))
+            self.assertEqual(client.get("/sized_and_ended").text, "abc")
+            pod.until_written("said")
             self.assertEqual(client.get("/kinds").text, "ab")
             self.assertEqual(client.get("/lists").field("x-a"), "1")
 

@@ -248,11 +248,6 @@ class Translating(Case):
                 self.keys(text + "\n")
         self.assertEqual(self.keys("certfile = None\nprotocol = 'http'\n"), {})
 
-    def test_the_user_who_runs_it_is_not_worth_a_setting(self):
-        self.assertEqual(self.keys(f"user = {os.geteuid()}\ngroup = {os.getegid()}\n"), {})
-        other = os.geteuid() + 1
-        self.assertEqual(self.keys(f"user = {other}\n"), {"security.user": str(other)})
-
     def test_an_environment_setting_without_a_value_is_told(self):
         with self.assertRaises(Fault) as raised:
             self.keys("raw_env = ['NAME']\n")

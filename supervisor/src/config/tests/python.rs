@@ -37,6 +37,28 @@ fn a_module_alone_is_one_where_something_else_says_python() {
 }
 
 #[test]
+fn a_module_alone_is_one_where_it_lies_in_the_working_directory() {
+    let here = tempfile::tempdir().unwrap();
+    std::fs::create_dir(here.path().join("shop")).unwrap();
+    std::fs::write(here.path().join("shop/wsgi.py"), "").unwrap();
+    let here = here.path().to_str().unwrap();
+    let case = |app| Case::new().app(Some(app)).flag("chdir", "--chdir", here);
+    let loaded = case("shop.wsgi").loads();
+    assert_eq!(loaded.config.app.program, "shop.wsgi:application");
+    assert_eq!(case("shop.asgi").loads().config.python, None);
+    // A program of that name comes first.
+    let program = format!("{here}/shop.wsgi");
+    std::fs::write(&program, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let case = case("shop.wsgi").env("PATH", here);
+    assert_eq!(case.loads().config.python, None);
+}
+
+#[test]
 fn worker_classes_of_gunicorn_are_understood() {
     for (class, interface) in [
         ("sync", Interface::Wsgi),
