@@ -16,7 +16,7 @@ fn confined_sigterm_under_load_loses_nothing_with_blocking_handlers() {
 }
 
 /// Start, reload and shutdown, with clients all the time.
-fn lives_its_life(builder: Builder) {
+pub(crate) fn lives_its_life(builder: Builder) {
     if !confinement_works() {
         return skip("mount and pid namespaces, setpriv, and binaries that any user may execute");
     }

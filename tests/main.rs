@@ -25,6 +25,7 @@ mod idle;
 mod misbehaviour;
 mod ops;
 mod pid1;
+mod python;
 mod recycle;
 mod reload;
 mod rude;

@@ -13,17 +13,17 @@ use crate::harness::status::{LastReload, Status};
 use crate::harness::{Builder, Conn, Load, Server, Signal, Target};
 
 #[test]
-fn twenty_reloads_in_a_row_lose_nothing_with_the_axum_app() {
+pub(crate) fn twenty_reloads_in_a_row_lose_nothing_with_the_axum_app() {
     twenty_reloads(Builder::axum());
 }
 
 #[test]
-fn twenty_reloads_in_a_row_lose_nothing_with_the_mio_app() {
+pub(crate) fn twenty_reloads_in_a_row_lose_nothing_with_the_mio_app() {
     twenty_reloads(Builder::mio());
 }
 
 #[test]
-fn twenty_reloads_in_a_row_lose_nothing_with_blocking_handlers() {
+pub(crate) fn twenty_reloads_in_a_row_lose_nothing_with_blocking_handlers() {
     twenty_reloads(Builder::hello());
 }
 
@@ -302,6 +302,11 @@ impl App {
 
 pub(crate) fn twenty_reloads(builder: Builder) {
     let _alone = alone();
+    twenty_reloads_lose_nothing(builder);
+}
+
+/// SIGHUP after SIGHUP under load; nothing is lost.
+pub(crate) fn twenty_reloads_lose_nothing(builder: Builder) {
     let server = builder.start();
     let plan = Plan {
         slow_every: Some(50),

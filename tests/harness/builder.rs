@@ -254,11 +254,17 @@ impl Builder {
 
 /// Whether [`Builder::confined`] can be had here, and its user may execute what is tested.
 pub(crate) fn confinement_works() -> bool {
+    confined_runs(Path::new("test"), &["-x", gracefork().to_str().unwrap()])
+}
+
+/// Whether that program ends well where [`Builder::confined`] runs.
+pub(crate) fn confined_runs(program: &Path, args: &[&str]) -> bool {
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--pid", "--fork", "--mount-proc"])
-        .args(["/bin/sh", "-c", CONFINE, "sh", "test", "-x"])
-        .arg(gracefork());
+        .args(["/bin/sh", "-c", CONFINE, "sh"])
+        .arg(program)
+        .args(args);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

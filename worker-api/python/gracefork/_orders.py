@@ -30,6 +30,10 @@ class Leave(BaseException):
         self.status = status
 
 
+class LeaveLoop(Leave, SystemExit):
+    """The same out of an event loop, which would keep any other exception to itself."""
+
+
 class Orders:
     """The hooks that the native part calls, and the signals' handlers."""
 
@@ -37,6 +41,8 @@ class Orders:
         self.native: Any = None
         #: Whether the app is not yet served: then the worker may end at once.
         self.booting = True
+        #: Whether the worker is on its way out already: nothing is to interrupt that.
+        self.leaving = False
         self._worker = worker
         self._main = threading.get_ident()
         self._told_term = False
@@ -101,7 +107,7 @@ class Orders:
         """Ends the worker if it is on its way out before it serves."""
         is_told = self.native is not None and self.native.stage() in _ON_THE_WAY_OUT
         if self.booting and is_told:
-            raise Leave(0)
+            self._leave(0)
 
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
         self._worker.alive = False
@@ -113,7 +119,7 @@ class Orders:
 
     def _on_sigquit(self, _signal: int, _frame: FrameType | None) -> None:
         self._hook("worker_int")
-        raise Leave(0)
+        self._leave(0)
 
     def _on_sigusr1(self, _signal: int, _frame: FrameType | None) -> None:
         self.reopen_logs()
@@ -121,7 +127,16 @@ class Orders:
     def _on_sigabrt(self, _signal: int, _frame: FrameType | None) -> None:
         self._worker.alive = False
         self.worker_abort()
-        raise Leave(1)
+        self._leave(1)
+
+    def _leave(self, status: int) -> None:
+        if self.leaving:
+            return
+        # Signals are handled on the thread that runs the loop.
+        events = sys.modules.get("asyncio.events")
+        if events is not None and events._get_running_loop() is not None:
+            raise LeaveLoop(status)
+        raise Leave(status)
 
     def _hook(self, name: str) -> None:
         function = getattr(self._worker.cfg, name)

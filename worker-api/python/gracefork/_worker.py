@@ -28,18 +28,24 @@ def run(slot: int, generation: int, control_fd: int, max_requests: int, server: 
     os.setpgid(0, 0)
     worker = server.booting or Worker(server, 0, slot, generation)
     worker.pid = os.getpid()
+    orders = Orders(worker)
     status = _CRASHED
     try:
-        status = _live(worker, server, control_fd, max_requests)
+        status = _live(worker, server, orders, control_fd, max_requests)
+    except Leave as leave:
+        # It was told to go while it told why it cannot work.
+        status = leave.status
     except BaseException as error:
         sys.stderr.write(trimmed(error))
     finally:
+        orders.leaving = True
         _leave(worker, server, status)
 
 
-def _live(worker: Worker, server: Server, control_fd: int, max_requests: int) -> int:
+def _live(
+    worker: Worker, server: Server, orders: Orders, control_fd: int, max_requests: int
+) -> int:
     """From the fork to the last request; returns the exit status."""
-    orders = Orders(worker)
     try:
         _boot(worker, server, orders, control_fd, max_requests)
         _serve(worker, server)

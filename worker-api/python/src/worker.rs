@@ -123,12 +123,6 @@ impl Worker {
         }
     }
 
-    /// How many requests it has served.
-    #[getter]
-    fn requests(&self) -> u64 {
-        self.inner.in_flight().served()
-    }
-
     /// One line for humans, shown in the pod's status.
     fn status(&self, py: Python<'_>, text: &str) {
         py.detach(|| self.inner.status(text));

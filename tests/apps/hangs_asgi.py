@@ -1,0 +1,19 @@
+"""A loop that is blocked, and one that only waits."""
+
+import asyncio
+import time
+
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    if scope["path"] == "/hang":
+        blocks_the_loop()
+    if scope["path"] == "/wait":
+        await asyncio.sleep(4)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def blocks_the_loop():
+    while True:
+        time.sleep(600)

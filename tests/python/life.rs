@@ -1,0 +1,173 @@
+//! SIGTERM, reloads, recycling and crashes under load.
+
+use super::{answers, hosted, hosted_in};
+use crate::harness::http::Stage;
+use crate::harness::programs::need;
+use crate::harness::{Builder, Load, Signal};
+use crate::recycle::recycles;
+use crate::reload::twenty_reloads_lose_nothing;
+use crate::shutdown::sigterm_under_load;
+
+fn raw_wsgi(threads: i64) -> Option<Builder> {
+    Some(hosted("raw_wsgi:app", "sys")?.set("workers.threads", threads))
+}
+
+fn flask(threads: i64) -> Option<Builder> {
+    Some(hosted("flask_app:app", "flask")?.set("workers.threads", threads))
+}
+
+fn raw_asgi() -> Option<Builder> {
+    hosted("raw_asgi:app", "sys")
+}
+
+fn fastapi() -> Option<Builder> {
+    hosted("fastapi_app:app", "fastapi")
+}
+
+#[test]
+fn raw_wsgi_loses_nothing_to_sigterm() {
+    goes_down(need!(raw_wsgi(1), "the package"));
+    goes_down(need!(raw_wsgi(8), "the package"));
+}
+
+#[test]
+fn flask_loses_nothing_to_sigterm() {
+    goes_down(need!(flask(1), "the package, and Flask"));
+    goes_down(need!(flask(8), "the package, and Flask"));
+}
+
+#[test]
+fn raw_asgi_loses_nothing_to_sigterm() {
+    goes_down(need!(raw_asgi(), "the package"));
+}
+
+#[test]
+fn fastapi_loses_nothing_to_sigterm() {
+    goes_down(need!(fastapi(), "the package, and FastAPI"));
+}
+
+#[test]
+fn raw_wsgi_loses_nothing_to_twenty_reloads() {
+    twenty_reloads_lose_nothing(need!(raw_wsgi(1), "the package"));
+}
+
+#[test]
+fn raw_wsgi_of_eight_threads_loses_nothing_to_twenty_reloads() {
+    twenty_reloads_lose_nothing(need!(raw_wsgi(8), "the package"));
+}
+
+#[test]
+fn flask_loses_nothing_to_twenty_reloads() {
+    twenty_reloads_lose_nothing(need!(flask(1), "the package, and Flask"));
+}
+
+#[test]
+fn flask_of_eight_threads_loses_nothing_to_twenty_reloads_with_preload() {
+    let builder = need!(flask(8), "the package, and Flask");
+    twenty_reloads_lose_nothing(builder.set("workers.preload", true));
+}
+
+#[test]
+fn raw_asgi_loses_nothing_to_twenty_reloads() {
+    twenty_reloads_lose_nothing(need!(raw_asgi(), "the package"));
+}
+
+#[test]
+fn fastapi_loses_nothing_to_twenty_reloads_with_preload() {
+    let builder = need!(fastapi(), "the package, and FastAPI");
+    twenty_reloads_lose_nothing(builder.set("workers.preload", true));
+}
+
+#[test]
+fn raw_wsgi_loses_nothing_to_max_requests() {
+    recycles(need!(raw_wsgi(1), "the package"));
+    recycles(need!(raw_wsgi(8), "the package"));
+}
+
+#[test]
+fn flask_loses_nothing_to_max_requests() {
+    recycles(need!(flask(1), "the package, and Flask"));
+    recycles(need!(flask(8), "the package, and Flask"));
+}
+
+#[test]
+fn raw_asgi_loses_nothing_to_max_requests() {
+    recycles(need!(raw_asgi(), "the package"));
+}
+
+#[test]
+fn fastapi_loses_nothing_to_max_requests() {
+    recycles(need!(fastapi(), "the package, and FastAPI"));
+}
+
+#[test]
+fn a_crash_under_load_costs_only_what_the_worker_had() {
+    for builder in [raw_wsgi(8), raw_asgi()] {
+        let server = need!(builder, "the package").start();
+        let load = Load::start(&server.target);
+        load.wait_for(200);
+        let victim = server.watch(server.worker_pids()[0]);
+        victim.signal(Signal::KILL);
+        server.wait_status("the replacement", |status| {
+            status.ready_workers == 2 && !status.pids().contains(&victim.pid)
+        });
+        load.wait_for(200);
+        let report = load.stop();
+        println!("{}", report.describe());
+        let connected = report.lost.iter().all(|lost| lost.stage != Stage::Connect);
+        assert!(connected, "{}", report.describe());
+        // Each client has one request at a time: none lost two.
+        let first = report.lost.iter().map(|lost| lost.at).min();
+        let last = report.lost.iter().map(|lost| lost.at).max();
+        assert!(report.lost.len() <= 32, "{}", report.describe());
+        if let (Some(first), Some(last)) = (first, last) {
+            let spread = last.saturating_duration_since(first);
+            assert!(spread.as_millis() < 1000, "{}", report.describe());
+        }
+        server.shut_down();
+    }
+}
+
+#[test]
+fn a_reload_takes_new_code_and_one_that_does_not_import_changes_nothing() {
+    for preload in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(folder.path().join("fresh.py"), text).unwrap();
+        let app = |answer: &str| {
+            format!("def app(environ, start):\n    start('200 OK', [])\n    return [b'{answer}']\n")
+        };
+        write(&app("one"));
+        let builder = need!(hosted_in("fresh:app", "sys", folder.path()), "the package");
+        let server = builder.set("workers.preload", preload).start();
+        answers(&server, "/", 200, "one");
+
+        write("import nothing_like_this\n");
+        let before = server.worker_pids();
+        reload(&server, "rolled_back");
+        assert_eq!(server.worker_pids(), before);
+        answers(&server, "/", 200, "one");
+        server.wait_log(&["needs the module", "nothing_like_this"]);
+
+        write(&app("two"));
+        reload(&server, "done");
+        answers(&server, "/", 200, "two");
+        server.shut_down();
+    }
+}
+
+/// SIGHUP, and how it ended.
+#[track_caller]
+fn reload(server: &crate::harness::Server, outcome: &str) {
+    server.signal(Signal::HUP);
+    server.wait_status(outcome, |status| {
+        let reload = status.last_reload.as_ref();
+        reload.is_some_and(|reload| reload.outcome == outcome)
+            && status.workers.len() == 2
+            && status.ready_workers == 2
+    });
+}
+
+fn goes_down(builder: Builder) {
+    let server = builder.lameduck("3s").start();
+    sigterm_under_load(&server, &server.target, "/health");
+}

@@ -1,0 +1,52 @@
+//! WebSockets that are open when their worker goes.
+
+use super::hosted;
+use crate::harness::programs::need;
+use crate::harness::{Builder, Conn, Server, Signal};
+
+/// The handshake, and `tea` as a masked text frame.
+const HELLO: &[u8] = b"GET /talk HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\x83\0\0\0\0tea";
+
+#[test]
+fn a_websocket_is_told_1001_when_the_pod_drains() {
+    let server = need!(fastapi(), "the package, and FastAPI").start();
+    let connection = talk(&server);
+    server.signal(Signal::TERM);
+    assert_eq!(told(connection), 1001);
+    server.expect_exit(0);
+}
+
+#[test]
+fn a_websocket_is_told_1012_when_its_worker_is_replaced() {
+    let server = need!(fastapi(), "the package, and FastAPI").start();
+    let connection = talk(&server);
+    server.signal(Signal::HUP);
+    assert_eq!(told(connection), 1012);
+    server.shut_down();
+}
+
+fn fastapi() -> Option<Builder> {
+    hosted("fastapi_app:app", "fastapi")
+}
+
+/// A WebSocket on which the app has spoken.
+fn talk(server: &Server) -> Conn {
+    let mut connection = server.connect();
+    connection.send(HELLO).unwrap();
+    server.wait_log(&["the socket said tea"]);
+    connection
+}
+
+/// The code of the close frame that ends the connection.
+fn told(mut connection: Conn) -> u16 {
+    let all = connection.wait_closed().unwrap();
+    let end = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let (head, frames) = (&all[..end], &all[end + 4..]);
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{head:?}");
+    assert!(frames.starts_with(b"\x81\x03TEA"), "{frames:?}");
+    let close = &frames[5..];
+    assert_eq!(close[0], 0x88, "{frames:?}");
+    u16::from_be_bytes([close[2], close[3]])
+}
