@@ -29,5 +29,6 @@ mod rude;
 mod scale;
 mod shutdown;
 mod signals;
+mod soak;
 mod sockets;
 mod stubborn;
