@@ -146,14 +146,14 @@ def run(seconds: float, seed: int) -> int:
         for pod in pods:
             pod.wait_until_ready()
         speak = [speaks for *_, speaks in APPS]
-        crowds = [Crowd(pod, speaks, seed) for pod, speaks in zip(pods, speak)]
+        crowds = [Crowd(pod, speaks, seed) for pod, speaks in zip(pods, speak, strict=True)]
         looks: list[list[dict[str, Any]]] = [[] for _ in pods]
         for part in (WARM_UP, (1 - WARM_UP) / 2, (1 - WARM_UP) / 2):
             soak(crowds, part * seconds)
-            for pod, seen in zip(pods, looks):
+            for pod, seen in zip(pods, looks, strict=True):
                 seen.append(pod.look())
         bad = False
-        for pod, crowd, seen in zip(pods, crowds, looks):
+        for pod, crowd, seen in zip(pods, crowds, looks, strict=True):
             show(pod, crowd, seen)
             found = failures(crowd, seen) + drained(pod)
             for failure in found:

@@ -13,7 +13,7 @@ import importlib.machinery
 import os
 import sys
 
-#: With all that they import in turn. ``encodings.idna`` is imported at the first look at a host name.
+#: With all that they import in turn. ``encodings.idna`` would come with the first request.
 _MODULES = (
     "calendar",
     "csv",
