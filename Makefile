@@ -6,6 +6,8 @@ VENV := .venv
 BENCH_VENV := .venv-bench
 PORT ?= 8000
 OPS_PORT ?= 9090
+# Of a soak.
+SECONDS ?= 600
 # Fails where an interpreter has no headers to build the native module with.
 HEADERS := import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")
 PACKAGE := worker-api/python
@@ -15,7 +17,7 @@ PACKAGED := $(shell find supervisor/src worker-api \( -name '*.rs' -o -name '*.p
 # that need the native module run on the last one, where it is installed.
 PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON)) $(VENV)/bin/python
 
-.PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http bench-python clean
+.PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http bench-python bench-python-memory bench-python-restart soak-python clean
 
 help:
 	@echo "make run    build, and run the axum example under gracefork (PORT=$(PORT))"
@@ -27,6 +29,9 @@ help:
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
 	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
 	@echo "make bench-python  Python apps, beside the servers that they run on (8 minutes)"
+	@echo "make bench-python-memory  what four workers of a Flask app occupy, beside others (3 minutes)"
+	@echo "make bench-python-restart  from a killed worker to its replacement (1 minute)"
+	@echo "make soak-python  Python apps in mixed load with clients that leave: leaks (10 minutes; SECONDS=60)"
 
 # The main job: two workers of the axum example, and what to try with them.
 run: build
@@ -92,9 +97,21 @@ bench-shutdown: build $(VENV)/ready
 bench-http: build wrk
 	cargo bench --bench http
 
-bench-python: $(BENCH_VENV)/ready wrk
-	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./$(PACKAGE)
+bench-python: bench-package wrk
 	$(BENCH_VENV)/bin/python tests/bench/python/bench.py
+
+bench-python-memory: bench-package
+	$(BENCH_VENV)/bin/python tests/bench/python/memory.py
+
+bench-python-restart: bench-package
+	$(BENCH_VENV)/bin/python tests/bench/python/restart.py
+
+.PHONY: bench-package
+bench-package: $(BENCH_VENV)/ready
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./$(PACKAGE)
+
+soak-python: bench-package
+	$(BENCH_VENV)/bin/python -B tests/soak/soak.py --seconds $(SECONDS)
 
 clean:
 	cargo clean
@@ -118,7 +135,7 @@ $(BENCH_VENV)/ready: tests/bench/python/requirements.txt
 	$(PYTHON) -m venv $(BENCH_VENV)
 	@while read -r package; do \
 		echo "Installing $$package"; \
-		$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check "$$package" || echo "No $$package to be had here"; \
+		$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$package" || echo "No $$package to be had here"; \
 	done < $<
 	touch $@
 
@@ -126,7 +143,7 @@ $(BENCH_VENV)/ready: tests/bench/python/requirements.txt
 $(VENV)/ready: tests/requirements.txt
 	@if $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
 		echo "Setting up $(VENV) with what the tests need: $$(tr '\n' ' ' < tests/requirements.txt)"; \
-		$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt && touch $@; \
+		$(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt && touch $@; \
 	else \
 		echo "No $(PYTHON) with venv here: tests that run Python servers will be skipped"; \
 	fi
@@ -135,7 +152,7 @@ $(VENV)/ready: tests/requirements.txt
 $(VENV)/gracefork: $(VENV)/ready $(PACKAGED)
 	@if [ -x $(VENV)/bin/python ] && $(VENV)/bin/python -c '$(HEADERS)' 2>/dev/null; then \
 		echo "Installing the package into $(VENV)"; \
-		$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall --config-settings profile=dev ./$(PACKAGE) && touch $@; \
+		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall --config-settings profile=dev ./$(PACKAGE) && touch $@; \
 	else \
 		echo "No Python headers here: tests that host Python apps will be skipped"; \
 	fi

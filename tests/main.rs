@@ -32,5 +32,6 @@ mod rude;
 mod scale;
 mod shutdown;
 mod signals;
+mod soak;
 mod sockets;
 mod stubborn;

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.config
 import sys
 from typing import Any
 
@@ -99,13 +98,18 @@ class Log:
 
 def _configure(cfg: Cfg) -> None:
     """Sets Python's logging up as ``logconfig_dict``, ``logconfig_json`` or ``logconfig`` says."""
+    if not (cfg.logconfig_dict or cfg.logconfig_json or cfg.logconfig):
+        return
+    # Half a megabyte, with all that its handlers could need.
+    import logging.config
+
     try:
         if cfg.logconfig_dict:
             logging.config.dictConfig(_filled(cfg.logconfig_dict))
         elif cfg.logconfig_json:
             with open(cfg.logconfig_json, encoding="utf-8") as file:
                 logging.config.dictConfig(_filled(json.load(file)))
-        elif cfg.logconfig:
+        else:
             logging.config.fileConfig(cfg.logconfig, disable_existing_loggers=False)
     except Exception as error:
         names = ("logconfig_dict", "logconfig_json", "logconfig")
