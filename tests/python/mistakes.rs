@@ -119,7 +119,7 @@ fn a_start_that_cannot_be_ends_with_its_status_and_says_what_to_do() {
     }
 }
 
-/// The folder lives as long as the server: it is leaked into the temporary folder of the test.
+/// The folder has to live as long as the server.
 fn in_place(mistake: &Mistake) -> Option<(Builder, tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("main.py"), mistake.app).unwrap();
