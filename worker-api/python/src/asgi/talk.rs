@@ -26,9 +26,8 @@ pub(super) struct Talk {
 }
 
 struct State {
-    body: RequestBody,
-    /// The app has all of the body.
-    has_body: bool,
+    /// Until the app has all of it, or has ended: who waits in it would keep this alive for ever.
+    body: Option<RequestBody>,
     /// Until the app has ended.
     answer: Option<(Reply, Speech)>,
     /// Futures of those who wait in `receive`.
@@ -99,8 +98,7 @@ impl Talk {
     pub(super) fn new(site: &Arc<Site>, inquiry: Inquiry) -> Self {
         let speech = Speech::new(site, inquiry.head.method == Method::HEAD);
         let state = State {
-            body: inquiry.body,
-            has_body: false,
+            body: Some(inquiry.body),
             answer: Some((inquiry.reply, speech)),
             receivers: VecDeque::new(),
             senders: Vec::new(),
@@ -113,8 +111,8 @@ impl Talk {
 
     /// What is next to receive; those who wait are woken when there is more.
     fn next(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<Next> {
-        if !state.has_body {
-            return self.next_of_body(slf, state);
+        if let Some(body) = state.body.take() {
+            return self.next_of_body(slf, state, body);
         }
         let is_over = match &state.answer {
             Some((reply, speech)) if !speech.is_complete() => {
@@ -130,16 +128,21 @@ impl Talk {
         })
     }
 
-    fn next_of_body(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<Next> {
-        if let Some(whole) = state.body.take_whole() {
-            state.has_body = true;
+    /// Puts back what the app has not got yet.
+    fn next_of_body(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &mut State,
+        mut body: RequestBody,
+    ) -> PyResult<Next> {
+        if let Some(whole) = body.take_whole() {
             return Ok(Next::Body(whole, false));
         }
         let driver = self.site.driver()?;
         let waker = self.waker(slf)?;
         let mut poll = || {
             let mut cx = Context::from_waker(&waker);
-            driver.with_connections(|| state.body.poll_chunk(&mut cx))
+            driver.with_connections(|| body.poll_chunk(&mut cx))
         };
         let mut polled = poll();
         if polled.is_pending() {
@@ -147,15 +150,16 @@ impl Talk {
             polled = poll();
         }
         Ok(match polled {
-            Poll::Pending => Next::Wait,
+            Poll::Pending => {
+                state.body = Some(body);
+                Next::Wait
+            }
             Poll::Ready(Ok(chunk)) => {
-                state.has_body = chunk.is_none() || state.body.is_at_end();
-                Next::Body(chunk.unwrap_or_default(), !state.has_body)
+                let is_over = chunk.is_none() || body.is_at_end();
+                state.body = (!is_over).then_some(body);
+                Next::Body(chunk.unwrap_or_default(), !is_over)
             }
-            Poll::Ready(Err(_)) => {
-                state.has_body = true;
-                Next::Disconnect
-            }
+            Poll::Ready(Err(_)) => Next::Disconnect,
         })
     }
 
@@ -205,7 +209,16 @@ impl Talk {
 
     /// The app has come to its end.
     pub(super) fn finish(&self, py: Python<'_>, end: &End) {
-        let Some((reply, speech)) = self.lock().answer.take() else {
+        let (answer, told) = {
+            let mut state = self.lock();
+            state.body = None;
+            state.senders.clear();
+            (state.answer.take(), state.tell_receivers(py))
+        };
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+        let Some((reply, speech)) = answer else {
             return;
         };
         let is_gone = !speech.is_complete() && reply.is_gone();
