@@ -85,11 +85,15 @@ impl Caller {
 
     fn answer(&self, py: Python<'_>, request: Request, reply: Reply) -> PyResult<()> {
         let (parts, body) = request.into_parts();
+        let client = *reply.client();
         let desk = DESK.take();
         let mut desk = desk.map_or_else(|| Desk::new(py), Ok)?;
         let exchange = desk.exchange.bind(py).clone();
         exchange.get().begin(reply, parts.method == Method::HEAD);
-        let environ = match self.template.environ(py, &parts, &mut desk.memory)? {
+        let environ = match self
+            .template
+            .environ(py, &parts, &client, &mut desk.memory)?
+        {
             Ok(environ) => environ,
             Err(Elsewhere) => {
                 let path = parts.uri.path();
@@ -106,7 +110,7 @@ impl Caller {
                 Some(input)
             }
         };
-        let request = self.hooks.request(py, &parts, &environ)?;
+        let request = self.hooks.request(py, &parts, &client, &environ)?;
         let start_response = desk.start_response.bind(py);
         let done = self.run(py, &environ, start_response, &exchange, request.as_ref());
         if let Err(error) = done {
