@@ -44,14 +44,24 @@ def has_module(name: str) -> bool:
 
 
 class Pod:
-    """One worker that serves the ASGI app of a source text."""
+    """One worker that serves the app of a source text."""
 
-    def __init__(self, source: str, *, loop: str = "asyncio", **options: object) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        interface: str = "asgi",
+        loop: str = "asyncio",
+        listener: socket.socket | None = None,
+        environ: dict[str, str] | None = None,
+        **options: object,
+    ) -> None:
         self.folder = tempfile.TemporaryDirectory()
         app = Path(self.folder.name, "app_under_test.py")
         app.write_text(textwrap.dedent(source), encoding="utf-8")
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port = listener.getsockname()[1]
+        listener = listener or socket.create_server(("127.0.0.1", 0))
+        self.address = listener.getsockname()
+        self.port = self.address[1] if isinstance(self.address, tuple) else None
         self.board = os.memfd_create("scoreboard", os.MFD_ALLOW_SEALING)
         os.ftruncate(self.board, _BOARD)
         header = struct.pack("=8sIIIII", b"krfecarg", 2, 1, 1, 1, 1)
@@ -62,6 +72,8 @@ class Pod:
         self.log = open(Path(self.folder.name, "log"), "w+", encoding="utf-8")
         environ = {
             **os.environ,
+            **(environ or {}),
+            "TEST_INTERFACE": interface,
             "LISTEN_FDNAMES": "web",
             "GRACEFORK_PYTHON_LOOP": loop,
             "GRACEFORK_PYTHON_LIFESPAN": str(options.pop("lifespan", "auto")),
@@ -109,7 +121,7 @@ class Pod:
         return any(it.startswith(report) for it in self._reports)
 
     def connect(self) -> Client:
-        return Client(self.port)
+        return Client(self.address)
 
     def get(self, path: str = "/") -> Answer:
         with self.connect() as client:
@@ -180,8 +192,11 @@ class Answer:
 class Client:
     """One connection, spoken on by hand."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    def __init__(self, address: object) -> None:
+        family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+        self.socket = socket.socket(family)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(address)
         self.file = self.socket.makefile("rb")
 
     def __enter__(self) -> Client:
@@ -260,6 +275,7 @@ class Client:
 class PodCase(unittest.TestCase):
     """Tests against workers; the loop is asyncio's, unless a subclass says otherwise."""
 
+    interface = "asgi"
     loop = "asyncio"
 
     @classmethod
@@ -276,7 +292,7 @@ class PodCase(unittest.TestCase):
         return pod
 
     def booting(self, source: str, **options: object) -> Pod:
-        pod = Pod(source, loop=self.loop, **options)
+        pod = Pod(source, interface=self.interface, loop=self.loop, **options)
         self.addCleanup(self._show_and_close, pod)
         return pod
 

@@ -1,4 +1,4 @@
-"""A worker that serves an ASGI app with the real native part: run by `pod`."""
+"""A worker that serves an app with the real native part: run by `pod`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ def main() -> int:
     sys.path[0] = os.environ["TEST_FOLDER"]
     from gracefork import _asgi, _fault, _gracefork
 
-    worker = _gracefork.Worker(0, 1, 5, 0, None)
-    app = importlib.import_module("app_under_test").app
+    module = importlib.import_module("app_under_test")
+    app = module.app
+    hooks = getattr(module, "hooks", None)
+    worker = _gracefork.Worker(0, 1, 5, 0, hooks)
+    if os.environ["TEST_INTERFACE"] == "wsgi":
+        options = {**json.loads(os.environ["TEST_OPTIONS"]), **getattr(module, "options", {})}
+        _gracefork.serve_wsgi(worker, app, options)
+        return 0
     try:
         _asgi.serve(worker, app, json.loads(os.environ["TEST_OPTIONS"]))
     except _fault.Fault as fault:
