@@ -11,8 +11,9 @@ HEADERS := import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Pytho
 PACKAGE := worker-api/python
 # What a wheel is made of.
 PACKAGED := $(shell find supervisor/src worker-api \( -name '*.rs' -o -name '*.py' -o -name '*.toml' \) -not -path '*/tests/*') Cargo.toml Cargo.lock
-# The interpreters that the unit tests of the package run on: all that pyenv has, or the one there is.
-PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON))
+# The interpreters that the tests of the package run on: all that pyenv has, or the one there is. Those
+# that need the native module run on the last one, where it is installed.
+PYTHONS := $(or $(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin/python3),$(PYTHON)) $(VENV)/bin/python
 
 .PHONY: help run build python test test-python model check fmt bench bench-shutdown bench-http bench-python clean
 
@@ -62,7 +63,7 @@ test-python:
 	done
 
 model: toolchain
-	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model
+	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model --test hosted_model
 
 check: toolchain $(VENV)/ready
 	cargo fmt --check
@@ -109,7 +110,7 @@ toolchain:
 wrk:
 	@command -v wrk >/dev/null || { \
 		echo "Installing wrk, which makes the load: apt-get install wrk"; \
-		apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
+		apt-get update -qq >/dev/null; apt-get install -y -qq wrk >/dev/null || echo "No wrk to be had here: the speed will not be measured"; \
 	}
 
 # One by one: what cannot be built here is left out of the comparison, which says so.

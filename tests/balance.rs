@@ -49,13 +49,16 @@ fn new_connections_go_to_the_others_while_a_worker_is_busy() {
         .collect();
     let status = server.status();
     let still = &status.workers[busy.slot];
-    assert_eq!((still.in_flight, still.connections), (1, 1), "{status:?}");
+    assert_eq!(still.in_flight, 1, "{status:?}");
+    // In turns it would have got 6. It may get one that the others were given no processor for.
+    assert!(still.connections <= 3, "{status:?}");
     let open = connections(&server);
     assert!(open.iter().all(|&open| open <= 10), "{open:?}");
     assert_eq!(slow.read_response().unwrap().status, 200);
     // It is one of them again.
+    let before = connections(&server)[busy.slot];
     let _more: Vec<Conn> = (0..6).map(|_| self::open(&server)).collect();
-    assert!(connections(&server)[busy.slot] > 1);
+    assert!(connections(&server)[busy.slot] > before);
     server.shut_down();
 }
 
@@ -84,23 +87,32 @@ fn at_its_limit_a_worker_leaves_connections_to_others_or_in_the_queue() {
 
 #[test]
 fn a_worker_that_has_lost_its_connections_is_the_first_to_get_new_ones() {
+    let _alone = alone();
     for builder in [Builder::axum(), Builder::hello()] {
         let server = builder.start();
-        let open: Vec<(u64, Conn)> = (0..24).map(|_| open_at(&server)).collect();
-        let first = server.status().workers[0].pid.unwrap();
-        let kept: Vec<_> = open
-            .into_iter()
-            .filter(|(pid, _)| *pid != u64::from(first))
-            .collect();
-        server.wait_status("the closed ones gone", |status| {
-            status.workers[0].connections == 0
-        });
-        let _new: Vec<_> = (0..6).map(|_| open_at(&server)).collect();
-        let open = connections(&server);
-        // The other one learns of its lead when it takes a connection itself.
-        assert!(open[0] >= 5, "{open:?} after {}", kept.len());
+        // The other one waits 10 ms for it, no longer. Where the machine gives it no processor
+        // for so long, a round shows nothing; in turns it would get 6 in each.
+        let rounds: Vec<u64> = (0..ROUNDS).map(|_| got_of_twelve(&server)).collect();
+        assert!(rounds.iter().any(|&got| got >= 9), "{rounds:?}");
         server.shut_down();
     }
+}
+
+const ROUNDS: usize = 4;
+
+/// How many of twelve new connections the first worker gets while only the other one has any.
+fn got_of_twelve(server: &Server) -> u64 {
+    let open: Vec<(u64, Conn)> = (0..24).map(|_| open_at(server)).collect();
+    let first = server.status().workers[0].pid.unwrap();
+    let _kept: Vec<_> = open
+        .into_iter()
+        .filter(|(pid, _)| *pid != u64::from(first))
+        .collect();
+    server.wait_status("the closed ones gone", |status| {
+        status.workers[0].connections == 0
+    });
+    let _new: Vec<_> = (0..12).map(|_| open_at(server)).collect();
+    connections(server)[0]
 }
 
 /// A connection that has had an answer.

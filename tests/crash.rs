@@ -165,6 +165,7 @@ fn a_worker_that_is_killed_in_force_ends_the_force() {
     let server = Builder::native(&["silent"]).start();
     let workers = server.watch_workers();
     server.signal(Signal::QUIT);
+    server.wait_log(&["phase force"]);
     for worker in &workers {
         worker.signal(Signal::KILL);
     }

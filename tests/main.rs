@@ -11,11 +11,15 @@
 mod harness;
 
 mod accounting;
+mod asgi;
 mod balance;
 mod config;
+mod confined;
 mod contract;
 mod crash;
+mod examples;
 mod foreign;
+mod handshake;
 mod host;
 mod idle;
 mod misbehaviour;
@@ -23,6 +27,7 @@ mod ops;
 mod pid1;
 mod recycle;
 mod reload;
+mod rude;
 mod scale;
 mod shutdown;
 mod signals;

@@ -300,7 +300,7 @@ impl App {
     }
 }
 
-fn twenty_reloads(builder: Builder) {
+pub(crate) fn twenty_reloads(builder: Builder) {
     let _alone = alone();
     let server = builder.start();
     let plan = Plan {

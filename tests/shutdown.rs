@@ -12,7 +12,7 @@ use crate::harness::{
 
 /// The requirement: so long after lameduck, or after the last response, the master may run.
 const PROMPT: Duration = Duration::from_millis(200);
-const LAMEDUCK: Duration = Duration::from_secs(3);
+pub(crate) const LAMEDUCK: Duration = Duration::from_secs(3);
 
 #[test]
 fn sigterm_under_load_loses_nothing_with_the_axum_app() {
@@ -230,7 +230,7 @@ fn a_lameduck_with_requests_is_not_quiet() {
 
 /// SIGTERM under the load of the requirement, probed at `path`: nothing lost, health never back,
 /// a clean end. When SIGTERM was sent, and the end.
-fn sigterm_under_load(server: &Server, probed: &Target, path: &str) -> (Instant, Exit) {
+pub(crate) fn sigterm_under_load(server: &Server, probed: &Target, path: &str) -> (Instant, Exit) {
     let plan = Plan {
         fresh_every: Some(10),
         slow_every: Some(100),
@@ -276,7 +276,7 @@ fn sigterm_under_load(server: &Server, probed: &Target, path: &str) -> (Instant,
 /// uses the machine only ever adds to it: the best of three attempts counts. All else that the
 /// scenario asserts has to hold in each.
 #[track_caller]
-fn promptly(what: &str, scenario: impl Fn() -> Duration) {
+pub(crate) fn promptly(what: &str, scenario: impl Fn() -> Duration) {
     let _alone = alone();
     let mut best = Duration::MAX;
     for _ in 0..3 {

@@ -41,11 +41,11 @@ async def health():
     return JSONResponse({"pid": os.getpid(), "status": status}, 503 if stopping else 200)
 
 
-@app.get("/slow")
-async def slow():
+@app.get("/slow/{seconds}")
+async def slow(seconds: float):
     async def parts():
-        for number in range(20):
-            yield f"{number}\n"
-            await asyncio.sleep(0.1)
+        yield "sleeps, "
+        await asyncio.sleep(min(seconds, 60))
+        yield "slept\n"
 
     return StreamingResponse(parts(), media_type="text/plain")

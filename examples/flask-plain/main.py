@@ -16,7 +16,7 @@ def hello():
     return "hello\n"
 
 
-@app.get("/slow")
-def slow():
-    time.sleep(2)
-    return "done\n"
+@app.get("/slow/<float:seconds>")
+def slow(seconds):
+    time.sleep(min(seconds, 60))
+    return "slept\n"

@@ -6,6 +6,7 @@
 
 import os
 import threading
+import time
 
 from flask import Flask, jsonify
 
@@ -16,6 +17,12 @@ stop_event = threading.Event()
 @app.get("/")
 def hello():
     return "hello\n"
+
+
+@app.get("/slow/<float:seconds>")
+def slow(seconds):
+    time.sleep(min(seconds, 60))
+    return "slept\n"
 
 
 @app.get("/health")

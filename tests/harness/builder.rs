@@ -23,11 +23,17 @@ pub(crate) struct Builder {
     says: Option<&'static str>,
 }
 
+/// Read-only root, no capability, a user that nobody knows.
+const CONFINE: &str = "mount -o remount,bind,ro / && exec setpriv --reuid 54321 --regid 54321 \
+    --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs \"$@\"";
+
 /// How the master comes to life.
 enum Launch {
     Plain,
     /// As PID 1 of a new pid namespace.
     Pid1,
+    /// The same as a container has it at its strictest: see [`CONFINE`].
+    Confined,
     /// Inside a cgroup, by its folder.
     Cgroup(PathBuf),
     /// With sockets from descriptor 3 on; the assignments are put in front of the command.
@@ -138,6 +144,12 @@ impl Builder {
         self
     }
 
+    /// As PID 1, on a read-only root, without capabilities, as a user that has no name.
+    pub(crate) fn confined(mut self) -> Builder {
+        self.launch = Launch::Confined;
+        self
+    }
+
     /// Starts inside the cgroup of that folder.
     pub(crate) fn inside(mut self, cgroup: &Path) -> Builder {
         self.launch = Launch::Cgroup(cgroup.to_owned());
@@ -206,6 +218,15 @@ impl Builder {
                 command.stdin(Stdio::null()).stdout(Stdio::piped());
                 command
             }
+            Launch::Confined => {
+                let mut command = Command::new("unshare");
+                command
+                    .args(["--mount", "--pid", "--fork", "--mount-proc"])
+                    .args(["/bin/sh", "-c", CONFINE, "sh"])
+                    .args(&line);
+                command.stdin(Stdio::null()).stdout(Stdio::piped());
+                command
+            }
             Launch::Cgroup(folder) => {
                 let mut command = Command::new("/bin/sh");
                 command
@@ -227,8 +248,19 @@ impl Builder {
 
     /// Whether the master is a child of the process that is started.
     pub(crate) fn is_wrapped(&self) -> bool {
-        matches!(self.launch, Launch::Pid1)
+        matches!(self.launch, Launch::Pid1 | Launch::Confined)
     }
+}
+
+/// Whether [`Builder::confined`] can be had here, and its user may execute what is tested.
+pub(crate) fn confinement_works() -> bool {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--pid", "--fork", "--mount-proc"])
+        .args(["/bin/sh", "-c", CONFINE, "sh", "test", "-x"])
+        .arg(gracefork());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Sets `section.key` of a table.

@@ -9,9 +9,13 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
+
 /// How long a whole response may take; more than any request of the tests asks for.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(40);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// A server that takes nothing for so long waits to be read from.
+const STUCK: Duration = Duration::from_millis(50);
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,6 +167,24 @@ impl Conn {
         })
     }
 
+    /// Reads what there is of a response, and leaves the rest.
+    pub(crate) fn read_some(&mut self) -> Result<(), Lost> {
+        self.fill()
+    }
+
+    /// Writes the same bytes again and again, and reads nothing, until the server takes no more.
+    pub(crate) fn send_until_stuck(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        let failed = |error: io::Error| Lost::new(Stage::Write, &error);
+        self.stream.limit_writes(STUCK).map_err(failed)?;
+        loop {
+            match self.stream.write_all(bytes) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
     /// Whether the last response announced the end of the connection.
     pub(crate) fn told_close(&self) -> bool {
         self.told_close
@@ -187,6 +209,15 @@ impl Conn {
     /// Says that no further request comes, and can still read.
     pub(crate) fn finish_writing(&self) {
         self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Throws the connection away: a reset, and nothing of what is on its way arrives.
+    pub(crate) fn reset(self) -> Result<(), Lost> {
+        let linger = match &self.stream {
+            Stream::Tcp(stream) => set_socket_linger(stream, Some(Duration::ZERO)),
+            Stream::Unix(stream) => set_socket_linger(stream, Some(Duration::ZERO)),
+        };
+        linger.map_err(|error| Lost::new(Stage::Connect, &error))
     }
 
     fn read_exactly(&mut self, length: usize) -> Result<Vec<u8>, Lost> {
@@ -300,6 +331,13 @@ impl Stream {
                 stream.set_read_timeout(Some(limit))?;
                 stream.set_write_timeout(Some(limit))
             }
+        }
+    }
+
+    fn limit_writes(&self, limit: Duration) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_write_timeout(Some(limit)),
+            Stream::Unix(stream) => stream.set_write_timeout(Some(limit)),
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod log;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod rude;
 pub(crate) mod schedule;
 mod selftest;
 pub(crate) mod server;

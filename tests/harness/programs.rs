@@ -91,6 +91,17 @@ pub(crate) fn uvicorn() -> Option<Program> {
     path.is_file().then(|| app(Program::new(path)))
 }
 
+/// An interpreter that has the package, with these modules: the one of the repository's `.venv`, or
+/// that which `GRACEFORK_TEST_PYTHON` names.
+pub(crate) fn hosting_python(modules: &str) -> Option<PathBuf> {
+    let path = match std::env::var_os("GRACEFORK_TEST_PYTHON") {
+        Some(path) => PathBuf::from(path),
+        None => root().join(".venv/bin/python"),
+    };
+    let probe = format!("import gracefork._gracefork, {modules}");
+    runs(&path, &["-c", &probe]).then_some(path)
+}
+
 /// Node, where it is in PATH.
 pub(crate) fn node(script: &str) -> Option<Program> {
     let path = find_in_path("node")?;

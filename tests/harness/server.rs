@@ -1,6 +1,7 @@
 //! A running server: what can be done to it and awaited on it. Dropping it ends all its processes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
@@ -55,6 +56,8 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gracefork.toml");
         fs::write(&path, builder.config.to_string()).unwrap();
+        // The master may be started as a user that owns nothing here.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let wrapped = builder.is_wrapped();
         let mut command = builder.command(path.to_str().unwrap(), &id);
         let started = Instant::now();

@@ -277,3 +277,27 @@ def nworkers_changed(server, new, old): server.log.info('%s workers', new)
     });
     server.shut_down();
 }
+
+#[test]
+fn workers_that_die_as_soon_as_they_are_forked_are_none_of_them_lost() {
+    let site = Site::new();
+    site.config(
+        "
+import os, signal
+
+def post_fork(server, worker):
+    if worker.age <= 20:
+        os.kill(os.getpid(), signal.SIGKILL) if worker.age % 2 else os._exit(7)
+",
+    );
+    let server = site
+        .builder()
+        .set("workers.restart.backoff", "1ms")
+        .set("workers.restart.backoff_max", "1ms")
+        .set("workers.restart.crash_limit", 1000)
+        .start();
+    assert_eq!(server.log.count(&["worker died", "exit status 7"]), 10);
+    assert_eq!(server.log.count(&["worker died", "SIGKILL"]), 10);
+    assert_eq!(process::children(server.pid()).len(), 3);
+    server.shut_down();
+}

@@ -1,7 +1,13 @@
-"""The routes of the examples, as an ASGI app for uvicorn."""
+"""The routes of the examples, as an ASGI app."""
 
 import asyncio
 import os
+import time
+
+
+def block():
+    """Holds the thread, and with it the loop."""
+    time.sleep(600)
 
 
 async def app(scope, receive, send):
@@ -20,6 +26,8 @@ async def app(scope, receive, send):
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
+    elif path == "/block":
+        block()
     elif path == "/health":
         body = b'{"pid": %d, "status": "ok"}' % os.getpid()
     headers = [(b"content-length", str(len(body)).encode())]

@@ -40,6 +40,7 @@ impl EventLoop {
                 self.pod_healthy = healthy;
                 self.board.set_pod_healthy(healthy);
             }
+            Action::TurnAway => self.turn_away(),
             Action::CloseListeners => self.close_listeners(),
             Action::MeasureMemory => self.measure_memory(),
             Action::MeasureTraffic => {
@@ -166,6 +167,15 @@ impl EventLoop {
         self.forget_unused_specs();
     }
 
+    fn turn_away(&self) {
+        for listener in self.specs.values().flat_map(|spec| &spec.listeners) {
+            if let Err(error) = listener.turn_away() {
+                let address = listener.describe();
+                warn!(%address, %error, "clients cannot be turned away: some may be reset");
+            }
+        }
+    }
+
     /// How a child died; `ours`: we killed it.
     pub(super) fn death_of(&mut self, end: End, ours: bool) -> Death {
         match end {
@@ -226,7 +236,12 @@ impl EventLoop {
     fn subject(&self, id: WorkerId) -> Subject {
         let process = self.crew.get(id);
         Subject {
-            slot: process.map(|process| process.slot),
+            // One that a host has not forked yet has no process.
+            slot: self
+                .fleet
+                .worker(id)
+                .map(crate::fleet::Worker::slot)
+                .or(process.map(|process| process.slot)),
             pid: process.map(|process| Pid::as_raw(Some(process.pid))),
             in_flight: process.map_or(0, Process::in_flight),
             requests: process.and_then(|process| in_words(&process.oldest())),

@@ -158,7 +158,7 @@ impl Spec {
         env
     }
 
-    /// The environment of a host. `is_first`: no other was there before it.
+    /// The environment of a host. `is_first`: no other has been Ready before it.
     #[must_use]
     pub fn host_environment(
         &self,

@@ -31,6 +31,8 @@ pub enum Action {
     SetPhase(PodPhase),
     /// Write the pod's health where every worker reads it.
     SetPodHealthy(bool),
+    /// Have the kernel answer nobody who asks for a new connection; who was answered may finish.
+    TurnAway,
     /// Close the master's copies of the listening sockets.
     CloseListeners,
     /// Measure the resident memory of each Ready worker; answered by `Memory`.

@@ -208,12 +208,21 @@ impl Fleet {
         };
         self.announce_phase(Some(timeout));
         self.act(Action::SetPodHealthy(false));
+        // Others may go on accepting for a while after their stop signal.
+        if self.all_native() {
+            self.act(Action::TurnAway);
+        }
         self.act(Action::CloseListeners);
         self.vacancies.clear();
         self.measure_at = None;
         for index in 0..self.workers.len() {
             self.drain_worker(index, already_told, now);
         }
+    }
+
+    fn all_native(&self) -> bool {
+        let mut workers = self.workers.iter();
+        workers.all(|worker| worker.level == Level::Native)
     }
 
     fn drain_worker(&mut self, index: usize, already_told: bool, now: Moment) {
@@ -405,10 +414,7 @@ impl Fleet {
     /// Lameduck may end early: the probe has seen enough refusals, and nobody else came for a while.
     pub(super) fn on_traffic(&mut self, served: u64, refused: u64, now: Moment) {
         // Who keeps no row of the scoreboard may have traffic that nobody sees.
-        let all_seen = self
-            .workers
-            .iter()
-            .all(|worker| worker.level == Level::Native);
+        let all_seen = self.all_native();
         let Phase::Lameduck {
             unready_at: None,
             quiet: Some(quiet),

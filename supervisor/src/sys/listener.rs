@@ -11,7 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 
 use crate::config::{BindAddress, Listen};
 
@@ -76,6 +76,22 @@ impl Listener {
             .map_or_else(|| self.address.to_string(), |address| address.to_string())
     }
 
+    /// Have the kernel drop each SYN that comes for this listener, in whatever process accepts
+    /// from it, and for good. Handshakes that have begun go on. The client asks again after a
+    /// second, and finds the port closed or somebody else's.
+    ///
+    /// A Unix socket has no handshake, and one that was inherited may be served by others later:
+    /// both stay as they are.
+    ///
+    /// # Errors
+    /// The kernel takes no filter.
+    pub fn turn_away(&self) -> io::Result<()> {
+        if matches!(self.address, BindAddress::Fd(_)) || self.local().is_none() {
+            return Ok(());
+        }
+        self.socket.attach_filter(&no_syn())
+    }
+
     /// Its name in `LISTEN_FDNAMES`, which holds no colon.
     #[must_use]
     pub fn name(&self) -> String {
@@ -97,6 +113,28 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// A classic BPF program for TCP segments: all pass but those with SYN and without ACK. The
+/// kernel shows it the TCP header first, with IPv4 and IPv6 alike.
+fn no_syn() -> [SockFilter; 5] {
+    /// Where the flags are in the header, and those that count here.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    // From linux/bpf_common.h: what is loaded, computed or compared, and with what.
+    const LOAD_BYTE: u16 = 0x20 | 0x10;
+    const AND: u16 = 0x04 | 0x50;
+    const JUMP_IF_EQUAL: u16 = 0x05 | 0x10;
+    const RETURN: u16 = 0x06;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        // So many bytes of it are let through.
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
 }
 
 /// Removes the file of a Unix socket, unless another process put its own there.
@@ -279,9 +317,11 @@ fn adopt(fd: RawFd) -> Option<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
     use std::os::fd::IntoRawFd;
     use std::os::unix::net::UnixListener;
+    use std::time::Duration;
 
     use super::*;
 
@@ -310,6 +350,40 @@ mod tests {
         let _client = TcpStream::connect(listener.local().unwrap()).unwrap();
         let (connection, _) = listener.socket.accept().unwrap();
         assert!(connection.tcp_nodelay().unwrap());
+    }
+
+    #[test]
+    fn who_is_turned_away_gets_no_answer_and_who_was_let_in_stays() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = bind_one(&BindAddress::Tcp(address.parse().unwrap())) else {
+                continue;
+            };
+            let local = listener.local().unwrap();
+            let mut before = TcpStream::connect(local).unwrap();
+            listener.turn_away().unwrap();
+            let refused = TcpStream::connect_timeout(&local, Duration::from_millis(100));
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            before.write_all(b"heard").unwrap();
+            before.shutdown(std::net::Shutdown::Write).unwrap();
+            let (mut accepted, _) = listener.socket.accept().unwrap();
+            let mut heard = String::new();
+            accepted.read_to_string(&mut heard).unwrap();
+            assert_eq!(heard, "heard");
+        }
+    }
+
+    #[test]
+    fn nobody_is_turned_away_from_a_socket_that_is_not_ours_alone() {
+        let owned = bind_one(&any_port()).unwrap();
+        let passed = rustix::io::dup(&owned).unwrap().into_raw_fd();
+        let inherited = bind_one(&BindAddress::Fd(passed)).unwrap();
+        inherited.turn_away().unwrap();
+        TcpStream::connect(owned.local().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let unix = bind_one(&BindAddress::Unix(path.clone())).unwrap();
+        unix.turn_away().unwrap();
+        std::os::unix::net::UnixStream::connect(path).unwrap();
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Intake {
     source: Option<SocketAddr>,
     /// Why the beginning is refused.
     refusal: Option<Refusal>,
+    /// What is wrong with a body has been told.
+    told_fault: bool,
     /// The peer sends no more; and whether hyper is to know it while it works on an answer.
     ended: bool,
     given_up: bool,
@@ -52,6 +54,7 @@ impl Intake {
             proxy: proxy_protocol.then_some(trusts),
             source: None,
             refusal: None,
+            told_fault: false,
             ended: false,
             given_up: false,
         }
@@ -180,10 +183,12 @@ impl Intake {
     /// What there is to tell the service since this was asked last.
     #[inline]
     pub(crate) fn news(&mut self) -> Option<News> {
-        let fault = self.watcher.fault().filter(|fault| fault.body_of.is_some());
+        let fault = self.watcher.fault();
+        let fault = fault.filter(|fault| fault.body_of.is_some() && !self.told_fault);
         if !self.watcher.is_odd() && self.source.is_none() && fault.is_none() {
             return None;
         }
+        self.told_fault |= fault.is_some();
         Some(News {
             oddities: self.watcher.take_oddities(),
             source: self.source.take(),

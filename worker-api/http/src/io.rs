@@ -109,10 +109,14 @@ impl<T: Socket> Io<T> {
         };
         if link.take_given_up() {
             intake.give_up();
-            intake.news().into_iter().for_each(|news| link.tell(news));
         }
         loop {
-            match intake.supply(buf, || link.state() == State::Running) {
+            let supply = intake.supply(buf, || link.state() == State::Running);
+            // A message that waited for the app's word is read only here.
+            if let Some(news) = intake.news() {
+                link.tell(news);
+            }
+            match supply {
                 Supply::Given | Supply::End => return Poll::Ready(Ok(())),
                 Supply::Later => {
                     if intake.has_ended() {

@@ -129,9 +129,11 @@ where
     // Each accepting task gives its door back once the worker retires or drains: no connection can
     // appear after that but from here.
     // What waits in a queue then is served here: if a reload has removed the address, by nobody else.
+    let mut emptying = JoinSet::new();
     for door in accepting.join_all().await {
-        door.empty(spawner.clone()).await;
+        emptying.spawn(door.empty(spawner.clone()));
     }
+    emptying.join_all().await;
     select! {
         () = stages.closed() => {}
         () = forced_end(&drain) => tracing::warn!("a request holds its thread; leaving without it"),

@@ -6,9 +6,11 @@ The master runs it in a process of its own, since it never runs code of the app 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -109,11 +111,37 @@ def _checked(location: str, name: str, check: Any, value: Any) -> Any:
     try:
         return check(value)
     except Exception as error:
-        shown = repr(value)
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        raise Fault(
-            f"{location}: `{name} = {shown}`: {error}", _what_fits(name), BAD_CONFIG
-        ) from error
+        problem = f"{_place(location, name)}: `{_shown(name, value)}`: {error}"
+        raise Fault(problem, _what_fits(name), BAD_CONFIG) from error
+
+
+def _shown(name: str, value: Any) -> str:
+    """The setting as it may stand in the file."""
+    if inspect.isfunction(value):
+        return f"def {name}{inspect.signature(value)}"
+    text = repr(value)
+    return f"{name} = {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+def _place(location: str, name: str) -> str:
+    """The file, with the line that gives the name its value, if that is to be found."""
+    try:
+        with open(location, "rb") as file:
+            body = ast.parse(file.read()).body
+    except (OSError, SyntaxError, ValueError):
+        return location
+    lines = [statement.lineno for statement in body if name in _names(statement)]
+    return f"{location}:{lines[-1]}" if lines else location
+
+
+def _names(statement: ast.stmt) -> list[str]:
+    """What a statement at the top of a file gives a value."""
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return [statement.name]
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    if isinstance(statement, ast.AnnAssign):
+        targets = [statement.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _what_fits(name: str) -> str:

@@ -13,6 +13,7 @@ class Worker:
     slot: int
     generation: int
     pid: int
+    requests: int
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from . import _hooks, _worker
 from ._fault import BAD_CONFIG, Fault, in_one_line
+from ._gracefork import inherit
 from ._hooks import Server
 from ._objects import Worker
 
@@ -200,9 +201,9 @@ def main() -> NoReturn:
     number = int(environ.pop("GRACEFORK_HOST_FD"))
     first = environ.pop("GRACEFORK_HOST_FIRST", "1") == "1"
     environ.pop("WATCHDOG_PID", None)
-    # The listeners, the channel and the scoreboard are not for programs that the app starts.
-    for inherited in range(3, number + 2):
-        os.set_inheritable(inherited, False)
+    # The channel, the listeners and the scoreboard are not for programs that the app starts.
+    os.set_inheritable(number, False)
+    inherit()
     master = Master(number)
     master.say(HELLO=1)
     try:

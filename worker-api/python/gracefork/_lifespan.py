@@ -76,7 +76,8 @@ class Lifespan:
         self._asked = kind
         self._answer = asyncio.get_running_loop().create_future()
         self._events.put_nowait({"type": kind})
-        await asyncio.wait({self._task, self._answer}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {self._task, self._answer}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if self._answer.done():
             return self._answer.result()
         self._task.result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -116,14 +115,6 @@ def _interface(value: Any) -> str | None:
     return None
 
 
-def _user(value: int) -> Keys:
-    return {} if value == os.geteuid() else {"security.user": str(value)}
-
-
-def _group(value: int) -> Keys:
-    return {} if value == os.getegid() else {"security.group": str(value)}
-
-
 def _umask(value: int) -> Keys:
     return {"security.umask": f"{value & 0o777:03o}"}
 
@@ -167,8 +158,6 @@ _CONVERSIONS: dict[str, Callable[[Any], Keys]] = {
     "proxy_protocol": lambda value: {"http.proxy_protocol": value != "off"},
     "chdir": _as_is("chdir"),
     "raw_env": _env,
-    "user": _user,
-    "group": _group,
     "umask": _umask,
     "accesslog": _as_is("log.access"),
     "access_log_format": _as_is("log.access_format"),

@@ -73,7 +73,7 @@ class Worker:
     @property
     def nr(self) -> int:
         """How many requests it has served."""
-        return int(getattr(self.native, "requests", 0))
+        return 0 if self.native is None else int(self.native.requests)
 
     def notify(self) -> None:
         """Does nothing: a worker shows life by itself."""

@@ -62,6 +62,7 @@ _SYSLOG = "the log goes to standard error or a file: the container's runtime shi
 _STATSD = "scrape `/metrics` of `health.listen`"
 _CONTROL = "the master has no control socket yet: signals and `/status` of `health.listen` do it"
 _PYTHON_LOGGING = "sets up Python's logging in the host and workers"
+_OWNER = "workers run as them, without the groups that the server was started with"
 _NO_PASTE = "Paste files are not read: name the app as module:attribute"
 
 
@@ -164,7 +165,7 @@ def _workers() -> Iterator[Setting]:
         "asgi_disconnect_grace_period",
         3,
         check.number,
-        "an app that has answered is not cancelled when its client leaves",
+        "an app is told that its client has left, and is not cancelled for it",
     )
     yield _none(
         "http_parser",
@@ -235,8 +236,8 @@ def _requests() -> Iterator[Setting]:
 def _process() -> Iterator[Setting]:
     yield _key("chdir", ".", check.folder, "chdir")
     yield _key("raw_env", [], check.texts, "env")
-    yield _key("user", os.geteuid(), check.user, "security.user")
-    yield _key("group", os.getegid(), check.group, "security.group")
+    yield _file("user", os.geteuid(), check.user, _OWNER)
+    yield _file("group", os.getegid(), check.group, _OWNER)
     yield _key(
         "umask",
         0,
@@ -244,12 +245,7 @@ def _process() -> Iterator[Setting]:
         "security.umask",
         note="left out: the one that gracefork was started with",
     )
-    yield _none(
-        "initgroups",
-        False,
-        check.boolean,
-        "a container gives its groups: `securityContext`, or `docker run --group-add`",
-    )
+    yield _file("initgroups", False, check.boolean, _OWNER)
     yield _file("pythonpath", None, check.text, "folders to import from, with commas between")
     yield _none(
         "daemon",

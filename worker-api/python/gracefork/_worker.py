@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-from . import _current
+from . import _current, _owner
 from ._fault import BOOT_FAILED, Fault, in_one_line, trimmed
 from ._hooks import Server
 from ._objects import Request, Worker
@@ -58,7 +58,7 @@ def _live(worker: Worker, server: Server, control_fd: int, max_requests: int) ->
 def _boot(
     worker: Worker, server: Server, orders: Orders, control_fd: int, max_requests: int
 ) -> None:
-    """In gunicorn's order: ``post_fork``, signals, the app, ``post_worker_init``."""
+    """In gunicorn's order: ``post_fork``, the user, the app, ``post_worker_init``."""
     from ._gracefork import Worker as Native
 
     orders.install()
@@ -69,6 +69,7 @@ def _boot(
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     orders.leave_if_draining()
     _hook("post_fork", server.cfg.post_fork, server, worker)
+    _owner.become(server.cfg)
     app = server.app.load()
     worker.wsgi = app.call
     _hook("post_worker_init", server.cfg.post_worker_init, worker)
@@ -81,8 +82,10 @@ def _serve(worker: Worker, server: Server) -> None:
     options = _options(worker, server)
     if app.interface == "asgi":
         from ._asgi import serve
+        from ._request_hooks import around
 
-        serve(worker.native, app.call, options)
+        hooks = server.cfg.pre_request, server.cfg.post_request
+        serve(worker.native, around(app.call, worker, *hooks), options)
         return
     from ._gracefork import serve_wsgi
 

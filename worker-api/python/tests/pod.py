@@ -26,13 +26,21 @@ _PHASES = {"ready": 1, "lameduck": 2, "drain": 3, "force": 4}
 
 def has_native(python: str = sys.executable) -> bool:
     """Whether the package is installed, with its native part."""
-    probe = [python, "-P" if sys.version_info >= (3, 11) else "-B", "-c", "import gracefork._gracefork"]
+    probe = [
+        python,
+        "-P" if sys.version_info >= (3, 11) else "-B",
+        "-c",
+        "import gracefork._gracefork",
+    ]
     return subprocess.run(probe, capture_output=True, cwd="/").returncode == 0
 
 
 def has_module(name: str) -> bool:
     """Whether the interpreter has a package of others."""
-    return subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True).returncode == 0
+    return (
+        subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True).returncode
+        == 0
+    )
 
 
 class Pod:
@@ -72,7 +80,9 @@ class Pod:
             "GRACEFORK_HEALTH_PATH": "/up",
             "TEST_FOLDER": self.folder.name,
             "TEST_OPTIONS": json.dumps(options),
-            "TEST_DESCRIPTORS": " ".join(str(it) for it in (listener.fileno(), self.board, theirs.fileno())),
+            "TEST_DESCRIPTORS": " ".join(
+                str(it) for it in (listener.fileno(), self.board, theirs.fileno())
+            ),
         }
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "serve.py")],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 import unittest
 
 from pod import Client, PodCase
@@ -80,10 +79,14 @@ async def scope(scope, receive, send):
         self.assertEqual(scope["scheme"], "https")
 
     def test_each_request_has_dicts_of_its_own(self):
-        source = ROUTES + "async def scope(scope, receive, send):\n" + (
-            "    seen = 'mine' in scope or 'mine' in scope['state']\n"
-            "    scope['mine'] = scope['state']['mine'] = 1\n"
-            "    await answer(send, str(seen))\n"
+        source = (
+            ROUTES
+            + "async def scope(scope, receive, send):\n"
+            + (
+                "    seen = 'mine' in scope or 'mine' in scope['state']\n"
+                "    scope['mine'] = scope['state']['mine'] = 1\n"
+                "    await answer(send, str(seen))\n"
+            )
         )
         with self.pod(source).connect() as client:
             self.assertEqual([client.get("/scope").text for _ in range(2)], ["False", "False"])
@@ -109,6 +112,14 @@ async def sized(scope, receive, send):
     await start(send, content_length="6")
     await body(send, b"abc", True)
     await body(send, b"def")
+
+async def sized_and_ended(scope, receive, send):
+    await start(send, content_length="3")
+    await body(send, b"abc", True)
+    await asyncio.sleep(0.01)
+    await body(send, b"", True)
+    await body(send, b"")
+    print("said", flush=True)
 
 async def nothing(scope, receive, send):
     await start(send, 204)
@@ -160,12 +171,15 @@ async def lists(scope, receive, send):
                 self.assertEqual(answer.field("content-type"), "text/plain")
 
     def test_an_answer_in_many_pieces_is_chunked_or_has_the_length_that_the_app_names(self):
-        with self.pod(self.SOURCE).connect() as client:
+        pod = self.pod(self.SOURCE)
+        with pod.connect() as client:
             answer = client.get("/stream")
             self.assertEqual((answer.field("content-length"), answer.text), (None, "0,1,2,"))
             answer = client.get("/sized")
             self.assertEqual((answer.field("content-length"), answer.text), ("6", "abcdef"))
             self.assertIsNone(answer.field("transfer-encoding"))
+            self.assertEqual(client.get("/sized_and_ended").text, "abc")
+            pod.until_written("said")
             self.assertEqual(client.get("/kinds").text, "ab")
             self.assertEqual(client.get("/lists").field("x-a"), "1")
 
@@ -275,7 +289,9 @@ async def unread(scope, receive, send):
     def test_an_app_that_gives_up_to_wait_loses_nothing(self):
         pod = self.pod(self.SOURCE)
         with pod.connect() as client:
-            client.send("POST /timeout HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n")
+            client.send(
+                "POST /timeout HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n"
+            )
             pod.until_written("timeout")
             client.send("3\r\nabc\r\n0\r\n\r\n")
             self.assertEqual(client.answer().text, "abc")

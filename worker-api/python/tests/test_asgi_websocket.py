@@ -179,7 +179,9 @@ class WebSockets(PodCase):
         socket = self.open("/echo")
         self.assertEqual(socket.answer.status, 101)
         self.assertEqual(socket.answer.field("upgrade"), "websocket")
-        self.assertEqual(socket.answer.field("sec-websocket-accept"), "BACScCJPNqyz+UBoqMH89VmURoA=")
+        self.assertEqual(
+            socket.answer.field("sec-websocket-accept"), "BACScCJPNqyz+UBoqMH89VmURoA="
+        )
         for size in (0, 1, 125, 126, 65535, 65536, 3_000_000):
             data = os.urandom(size)
             socket.send(BINARY, data)
@@ -210,7 +212,9 @@ class WebSockets(PodCase):
     def test_an_app_that_does_not_accept_is_a_403_or_what_it_says(self):
         self.assertEqual(self.open("/refuse").answer.status, 403)
         answer = self.another("/deny").answer
-        self.assertEqual((answer.status, answer.text, answer.field("x-one")), (402, "pay first", "1"))
+        self.assertEqual(
+            (answer.status, answer.text, answer.field("x-one")), (402, "pay first", "1")
+        )
         self.assertEqual(self.another("/silent").answer.status, 500)
         self.assertEqual(self.another("/raises_early").answer.status, 500)
         self.running.until_written("early, as told")
@@ -224,7 +228,9 @@ class WebSockets(PodCase):
             ("connection: keep-alive, Upgrade", "connection: keep-alive", 400),
         ):
             with pod.connect() as client:
-                self.assertEqual(client.get("/echo", fields=HANDSHAKE.replace(old, new)).status, status)
+                self.assertEqual(
+                    client.get("/echo", fields=HANDSHAKE.replace(old, new)).status, status
+                )
         with pod.connect() as client:
             other = HANDSHAKE.replace("WebSocket", "h2c")
             self.assertEqual(client.get("/", fields=other).text, "hello", "none is asked for")

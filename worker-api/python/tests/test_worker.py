@@ -149,6 +149,23 @@ class Life(Case):
         self.assertIn('gunicorn_config.py", line 1', error)
         self.assertNotIn("_worker.py", error)
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root can run workers as somebody else")
+    def test_it_runs_as_the_user_that_the_config_names(self):
+        self.folder.chmod(0o755)
+        app = APP + (
+            "os.write(1, f'app {os.geteuid()} {os.getegid()} {os.getgroups()}\\n'.encode())\n"
+        )
+        said, _ = self.live(app=app, config="user = 65533\ngroup = 65532\n")
+        self.assertIn("app 65533 65532 [65532]", said)
+        self.assertEqual(said[-1], "status 0")
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can run workers as somebody else")
+    def test_a_user_that_does_not_exist_has_no_groups(self):
+        config = "user = 65533\ngroup = 65532\ninitgroups = True\n"
+        said, error = self.live(config=config)
+        self.assertIn("a worker cannot run as user 65533 and group 65532", error)
+        self.assertEqual(said[-1], "status 3")
+
     def test_what_worker_exit_raises_is_logged(self):
         said, error = self.live(config="def worker_exit(server, worker): raise OSError('late')\n")
         self.assertIn("Exception during worker exit:", error)

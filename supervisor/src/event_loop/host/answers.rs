@@ -125,6 +125,7 @@ impl EventLoop {
                 let pid = Pid::as_raw(Some(host.child.pid));
                 let after_seconds = seconds(now - host.started);
                 info!(pid, generation = %host.generation, after_seconds, "host ready");
+                self.hosts.has_been_ready = true;
                 self.send_forks(number);
             }
             Report::Ready => {}

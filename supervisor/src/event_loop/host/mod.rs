@@ -70,6 +70,8 @@ pub(super) struct Hosts {
     hosts: Vec<Host>,
     /// How many were started so far.
     started: usize,
+    /// One of them has been Ready: what belongs to the start has been done.
+    has_been_ready: bool,
 }
 
 /// One host.

@@ -48,7 +48,7 @@ impl EventLoop {
             )));
         };
         let (channel, host_end) = Channel::pair().map_err(system)?;
-        let is_first = self.hosts.started == 0;
+        let is_first = !self.hosts.has_been_ready;
         let child = spawn(&Launch {
             program: &spec.program,
             args: &MODULE.map(str::to_owned),

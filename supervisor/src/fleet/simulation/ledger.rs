@@ -173,6 +173,11 @@ impl Ledger {
             Action::SetPhase(phase) => self.enter_phase(*phase, step),
             Action::SetPodHealthy(healthy) => self.turn(*healthy, step.now),
             Action::Tell(notice) => self.note(notice, step),
+            Action::TurnAway => {
+                let all_leave = step.fleet.phase() >= PodPhase::Drain;
+                must!(all_leave, "clients are turned away while the pod serves");
+                Ok(())
+            }
             Action::CloseListeners => {
                 self.closed += 1;
                 must!(self.closed == 1, "the listeners are closed twice");

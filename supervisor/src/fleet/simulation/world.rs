@@ -274,6 +274,7 @@ impl World {
             }
             Action::SetPhase(_)
             | Action::SetPodHealthy(_)
+            | Action::TurnAway
             | Action::CloseListeners
             | Action::Tell(_)
             | Action::Exit(_) => {}

@@ -28,6 +28,29 @@ fn every_worker_is_told_to_drain_and_the_listeners_are_closed() {
 }
 
 #[test]
+fn clients_are_turned_away_before_workers_that_know_what_that_means_are_told_to_drain() {
+    let (pod, workers) = draining(Level::Native, 2);
+    let drain = Action::Command {
+        worker: workers[0],
+        command: Command::Drain,
+    };
+    let place = |action| pod.record().position(|other| *other == action);
+    assert!(place(Action::TurnAway).unwrap() < place(drain).unwrap());
+    for level in [Level::Plain, Level::Notify] {
+        let (pod, _) = draining(level, 2);
+        assert!(!pod.record().any(|action| *action == Action::TurnAway));
+    }
+}
+
+#[test]
+fn a_reload_turns_nobody_away() {
+    let mut pod = Pod::ready(policy(Level::Native, 2));
+    pod.reload(policy(Level::Native, 2));
+    pod.pass(secs(100));
+    assert!(!pod.record().any(|action| *action == Action::TurnAway));
+}
+
+#[test]
 fn the_master_exits_in_the_instant_in_which_the_last_worker_is_reaped() {
     let (mut pod, workers) = draining(Level::Native, 2);
     pod.pass(millis(300));

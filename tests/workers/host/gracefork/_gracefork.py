@@ -12,6 +12,13 @@ from worker import App, scoreboard
 PHASES = ("boot", "ready", "lameduck", "drain", "force", "exit")
 
 
+def inherit():
+    """Nothing that the app starts is to have the listeners and the scoreboard."""
+    listeners = range(3, 3 + int(os.environ["LISTEN_FDS"]))
+    for number in (*listeners, int(os.environ["GRACEFORK_SCOREBOARD_FD"])):
+        os.set_inheritable(number, False)
+
+
 class Worker:
     """A worker of the contract; its commands are heard on a thread of its own."""
 

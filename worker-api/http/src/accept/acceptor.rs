@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::rt::{Sleep, Timer};
 use rustix::net::SocketFlags;
-use worker_api::{Drain, Listener};
+use worker_api::{Drain, Listener, Stage};
 
 use super::gate::{Gate, Place};
 use super::policy::Stance;
@@ -31,6 +31,10 @@ const LEFT_OVER: usize = 16;
 const LAST_ROUND: usize = 16_384;
 /// So many of them between two turns of everybody else.
 const AT_ONCE: usize = 64;
+/// The pod's master lets no handshake begin once the pod drains. So long the last round waits for
+/// those that had begun: their clients know of a connection that is not in the queue yet. It is
+/// more than a round trip within a region.
+const HANDSHAKE: Duration = Duration::from_millis(50);
 /// How long the last round waits for descriptors to come free, in pauses.
 const LAST_PAUSES: usize = 20;
 
@@ -47,6 +51,7 @@ pub(crate) struct Acceptor<W, M> {
     gate: Arc<Gate>,
     place: Place,
     drain: Drain,
+    is_supervised: bool,
     timer: M,
     rest: Option<Rest>,
     pause: Duration,
@@ -64,6 +69,8 @@ enum Rest {
 /// The last round.
 #[derive(Default)]
 struct Last {
+    /// It has waited for handshakes.
+    waited: bool,
     accepted: usize,
     pauses: usize,
 }
@@ -84,6 +91,7 @@ impl<W: Watch, M: Timer> Acceptor<W, M> {
             watch,
             gate: Arc::clone(&setup.gate),
             drain: setup.drain.clone(),
+            is_supervised: setup.worker.is_supervised(),
             timer,
             rest: None,
             pause: FIRST_PAUSE,
@@ -126,8 +134,8 @@ impl<W: Watch, M: Timer> Acceptor<W, M> {
         Poll::Ready(())
     }
 
-    /// Takes what waits in the queue, asking the kernel until it says that there is nothing; ready
-    /// then. The listener is to be closed next.
+    /// Takes what waits in the queue, asking the kernel until it says that there is nothing, and in
+    /// a pod that drains once more a moment later; ready then. The listener is to be closed next.
     pub(crate) fn poll_last_round(
         &mut self,
         cx: &mut Context<'_>,
@@ -140,7 +148,16 @@ impl<W: Watch, M: Timer> Acceptor<W, M> {
         for _ in 0..AT_ONCE {
             match self.accept() {
                 Ok(socket) => self.welcome(socket, welcome),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.last.waited || !self.has_handshakes() {
+                        return Poll::Ready(());
+                    }
+                    self.last.waited = true;
+                    let until = self.timer.now() + HANDSHAKE;
+                    self.rest = Some(Rest::Pause(self.timer.sleep_until(until)));
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Err(error) if is_of_peer(&error) => {}
                 Err(error) if self.last.pauses < LAST_PAUSES => {
                     self.last.pauses += 1;
@@ -162,6 +179,13 @@ impl<W: Watch, M: Timer> Acceptor<W, M> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether connections may be on their way whose handshake began before the master let no more
+    /// begin.
+    fn has_handshakes(&self) -> bool {
+        let tcp = matches!(*self.listener, Listener::Tcp { .. });
+        tcp && self.is_supervised && self.drain.stage() == Stage::Draining
     }
 
     /// Something has come.

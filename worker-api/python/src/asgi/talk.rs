@@ -74,7 +74,7 @@ impl Talk {
         let Some((reply, speech)) = &mut state.answer else {
             return Err(too_late(kind));
         };
-        if !speech.is_complete() && reply.is_over() {
+        if !speech.is_complete() && reply.is_gone() {
             return Err(PyOSError::new_err("the client has gone away"));
         }
         let what = kind
@@ -208,7 +208,7 @@ impl Talk {
         let Some((reply, speech)) = self.lock().answer.take() else {
             return;
         };
-        let is_gone = !speech.is_complete() && reply.is_over();
+        let is_gone = !speech.is_complete() && reply.is_gone();
         match end {
             // It was told so in `send`, or saw it in `receive`.
             End::Raised(error) if is_gone && error.is_instance_of::<PyOSError>(py) => {}

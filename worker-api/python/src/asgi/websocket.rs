@@ -202,7 +202,7 @@ impl Socket {
         let Some(reply) = &state.reply else {
             return Ok(());
         };
-        if reply.is_over() {
+        if reply.is_gone() {
             return Err(PyOSError::new_err("the client has gone away"));
         }
         match kind {
@@ -368,7 +368,7 @@ impl Socket {
                 let text = "Exception in ASGI application";
                 self.site.report(py, text, Some(error));
             }
-            End::Returned if matches!(state.stage, Stage::Asked(..)) && !reply.is_over() => {
+            End::Returned if matches!(state.stage, Stage::Asked(..)) && !reply.is_gone() => {
                 let text = "The ASGI application returned without an answer to a WebSocket";
                 self.site.report(py, text, None);
             }

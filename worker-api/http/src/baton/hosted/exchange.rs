@@ -147,10 +147,11 @@ impl Reply {
         Poll::Pending
     }
 
-    /// Whether that is so.
+    /// Whether that is so because the client has gone away.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.exchange.lock().is_over
+    pub fn is_gone(&self) -> bool {
+        let state = self.exchange.lock();
+        state.is_over && !state.is_whole
     }
 }
 
@@ -236,6 +237,8 @@ struct State {
     answer: Option<http::Response<Outflow>>,
     was_answered: bool,
     is_over: bool,
+    /// The client has all of a streamed answer.
+    is_whole: bool,
     /// The connection's task.
     task: Option<Waker>,
     /// The app, where it waits for the end.
@@ -247,10 +250,11 @@ impl Exchange {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self) {
+    fn end(&self, is_whole: bool) {
         let (watcher, _dropped) = {
             let mut state = self.lock();
             state.is_over = true;
+            state.is_whole |= is_whole;
             (state.watcher.take(), state.answer.take())
         };
         watcher.into_iter().for_each(Waker::wake);
@@ -299,7 +303,7 @@ pub(in crate::baton) struct Outflow {
 impl Drop for Outflow {
     fn drop(&mut self) {
         if let Some(exchange) = &self.told {
-            exchange.end();
+            exchange.end(self.outgoing.is_end_stream());
         }
     }
 }
@@ -409,7 +413,7 @@ impl<H: LoopHandler> Job for Call<H> {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         // What nobody waits for has not begun and need not.
-        if let Some(inquiry) = inquiry.filter(|it| !it.reply.is_over()) {
+        if let Some(inquiry) = inquiry.filter(|it| !it.reply.is_gone()) {
             self.desk.handler.call(inquiry);
         }
     }
@@ -474,7 +478,7 @@ impl Drop for Called {
             state.was_answered && state.answer.is_none()
         };
         if !answered {
-            self.0.end();
+            self.0.end(false);
         }
     }
 }
