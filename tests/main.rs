@@ -33,3 +33,4 @@ mod shutdown;
 mod signals;
 mod sockets;
 mod stubborn;
+mod wsgi;

@@ -21,7 +21,7 @@ fn thirty_two_clients_lose_nothing_to_max_requests_of_blocking_handlers() {
 }
 
 /// Several generations of workers come and go under load.
-fn recycles(builder: Builder) {
+pub(crate) fn recycles(builder: Builder) {
     let server = builder
         .set("workers.max_requests", 150)
         .set("workers.max_requests_jitter", 50)
