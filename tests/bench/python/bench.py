@@ -202,12 +202,16 @@ def compare(title: str, options: argparse.Namespace) -> None:
         rows = (seen.rate, seen.p99, seen.cpu, seen.user)
         rate, p99, cpu, user = [statistics.median(row) for row in rows]
         spread = f"{min(seen.cpu):.1f} to {max(seen.cpu):.1f}"
-        print(f"| {server} | {rate:.0f} | {p99:.2f} | {cpu:.1f} | {spread} | {user:.1f} |", flush=True)
+        print(
+            f"| {server} | {rate:.0f} | {p99:.2f} | {cpu:.1f} | {spread} | {user:.1f} |", flush=True
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--app", choices=APPS, action="append", help="only this one; may be repeated")
+    parser.add_argument(
+        "--app", choices=APPS, action="append", help="only this one; may be repeated"
+    )
     parser.add_argument("--server", dest="servers", action="append", help="as --app")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement")

@@ -206,7 +206,9 @@ def together(environ, start_response):
             with self.subTest(how):
                 expected = repr(eval(how, {"body": io.BytesIO(sent)}))
                 with pod.connect() as client:
-                    self.assertEqual(client.get(f"/read?{how}", method="POST", body=sent).text, expected)
+                    self.assertEqual(
+                        client.get(f"/read?{how}", method="POST", body=sent).text, expected
+                    )
                     fields = "transfer-encoding: chunked\r\n"
                     client.ask(f"/read?{how}", method="POST", fields=fields)
                     for start in range(0, len(sent), 4):
@@ -224,7 +226,9 @@ def together(environ, start_response):
         pod = self.serve(self.SOURCE)
         sent = os.urandom(1 << 20)
         with pod.connect() as client:
-            client.ask("/read?len(body.read())", method="POST", fields=f"content-length: {len(sent)}\r\n")
+            client.ask(
+                "/read?len(body.read())", method="POST", fields=f"content-length: {len(sent)}\r\n"
+            )
             for start in range(0, len(sent), 100_000):
                 client.send(sent[start : start + 100_000])
             self.assertEqual(client.answer().text, str(len(sent)))
@@ -233,7 +237,9 @@ def together(environ, start_response):
         pod = self.serve(self.SOURCE)
         with pod.connect() as client:
             for size in (10, 10, 60_000):
-                self.assertEqual(client.get("/early", method="POST", body=b"x" * size).text, "early")
+                self.assertEqual(
+                    client.get("/early", method="POST", body=b"x" * size).text, "early"
+                )
 
     def test_a_client_that_goes_away_is_an_error_of_the_connection(self):
         pod = self.serve(self.SOURCE)

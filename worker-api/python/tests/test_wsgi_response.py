@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import unittest
 
 from test_wsgi_http import WsgiCase
@@ -86,7 +85,11 @@ def endless(environ, start_response):
 
     def test_a_status_is_sent_with_its_reason(self):
         with self.pod_.connect() as client:
-            for status, line in (("200 OK", "200 OK"), ("404 Nichts da", "404 Nichts da"), ("299 x", "299 x")):
+            for status, line in (
+                ("200 OK", "200 OK"),
+                ("404 Nichts da", "404 Nichts da"),
+                ("299 x", "299 x"),
+            ):
                 client.ask("/status", method="POST", body=status.encode())
                 self.assertEqual(client.file.readline().decode().strip(), f"HTTP/1.1 {line}")
                 while client.file.readline().strip():
@@ -94,17 +97,44 @@ def endless(environ, start_response):
                 client.exactly(4)
 
     def test_what_is_no_status_is_an_error(self):
-        for status in ("200 a\nb", "200 \x7f", "OK", "20", "2000", "100 Continue", "101 Switching", "x00", "099 x"):
+        for status in (
+            "200 a\nb",
+            "200 \x7f",
+            "OK",
+            "20",
+            "2000",
+            "100 Continue",
+            "101 Switching",
+            "x00",
+            "099 x",
+        ):
             self.assertEqual(self.post("/status", status).status, 500, status)
 
     def test_fields_are_sent_as_given_but_those_of_the_connection_are_not(self):
-        sent = [("X-One", "1"), ("x-one", " 2\t"), ("Set-Cookie", "a"), ("X-Latin", "\xe9"), ("Connection", "close")]
-        sent += [("Transfer-Encoding", "chunked"), ("Keep-Alive", "x"), ("Upgrade", "h2"), ("Content-Length", "4")]
+        sent = [
+            ("X-One", "1"),
+            ("x-one", " 2\t"),
+            ("Set-Cookie", "a"),
+            ("X-Latin", "\xe9"),
+            ("Connection", "close"),
+        ]
+        sent += [
+            ("Transfer-Encoding", "chunked"),
+            ("Keep-Alive", "x"),
+            ("Upgrade", "h2"),
+            ("Content-Length", "4"),
+        ]
         answer = self.post("/fields", repr(sent))
         got = [(name, value) for name, value in answer.fields if name != "date"]
         self.assertEqual(
             sorted(got),
-            [("content-length", "4"), ("set-cookie", "a"), ("x-latin", "\xe9"), ("x-one", "1"), ("x-one", "2")],
+            [
+                ("content-length", "4"),
+                ("set-cookie", "a"),
+                ("x-latin", "\xe9"),
+                ("x-one", "1"),
+                ("x-one", "2"),
+            ],
         )
         self.assertEqual(answer.body, b"body")
 
@@ -125,7 +155,10 @@ def endless(environ, start_response):
             with self.subTest(field):
                 answer = self.post("/fields", repr([field]))
                 self.assertEqual((answer.status, answer.field("x-c")), (500, None))
-        self.assertEqual(self.post("/fields", repr([("Content-Length", "4"), ("Content-Length", "5")])).status, 500)
+        self.assertEqual(
+            self.post("/fields", repr([("Content-Length", "4"), ("Content-Length", "5")])).status,
+            500,
+        )
 
     def test_lists_and_tuples_are_sent_in_one_piece_with_their_length(self):
         for pieces, body in (
@@ -147,7 +180,9 @@ def endless(environ, start_response):
 
     def test_a_generator_is_sent_in_chunks_or_as_long_as_it_says(self):
         answer = self.get("/generator")
-        self.assertEqual((answer.field("transfer-encoding"), answer.body), ("chunked", b"one,two,three"))
+        self.assertEqual(
+            (answer.field("transfer-encoding"), answer.body), ("chunked", b"one,two,three")
+        )
         answer = self.get("/generator?13")
         self.assertEqual((answer.field("content-length"), answer.body), ("13", b"one,two,three"))
 
@@ -172,9 +207,16 @@ def endless(environ, start_response):
 
     def test_head_has_the_fields_of_get_and_no_body(self):
         with self.pod_.connect() as client:
-            for path, length in (("/hello", "5"), ("/generator", None), ("/generator?13", "13"), ("/closing", "3")):
+            for path, length in (
+                ("/hello", "5"),
+                ("/generator", None),
+                ("/generator?13", "13"),
+                ("/closing", "3"),
+            ):
                 answer = client.get(path, method="HEAD")
-                self.assertEqual((answer.status, answer.field("content-length")), (200, length), path)
+                self.assertEqual(
+                    (answer.status, answer.field("content-length")), (200, length), path
+                )
             self.assertEqual(client.get("/").text, "hello")
         self.pod_.until_written("closed")
 
@@ -297,7 +339,11 @@ def abuses(environ, start_response):
             self.pod_.until_written(f"Error handling request {path}\n")
 
     def test_an_exception_after_that_cuts_the_response_off(self):
-        for path, error in (("/half", "half way"), ("/late", "KeyError: 'original'"), ("/closes", "in between")):
+        for path, error in (
+            ("/half", "half way"),
+            ("/late", "KeyError: 'original'"),
+            ("/closes", "in between"),
+        ):
             with self.pod_.connect() as client:
                 client.ask(path)
                 with self.assertRaises(ConnectionError):
@@ -427,7 +473,9 @@ app = validator(lambda environ, start_response: unchecked(environ, start_respons
                 self.assertEqual(client.get(path).text, text, pod.written())
                 self.assertEqual(client.get(path, method="HEAD").text, "", pod.written())
             sent = b"one\ntwo\nthree"
-            self.assertEqual(client.get("/echo", method="POST", body=sent).body, sent, pod.written())
+            self.assertEqual(
+                client.get("/echo", method="POST", body=sent).body, sent, pod.written()
+            )
             self.assertEqual(client.get("/echo", method="OPTIONS").body, b"", pod.written())
         self.assertIn("to the log", pod.written())
         self.assertNotIn("Traceback", pod.written())
