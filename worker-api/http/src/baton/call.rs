@@ -236,8 +236,9 @@ impl<H: Handler> Job for Call<H> {
         if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
             tracing::error!("the app panicked");
         }
-        // Unless it has answered.
-        self.answer(no_answer());
+        if matches!(self.lock().step, Step::Running) {
+            self.answer(no_answer());
+        }
     }
 }
 
