@@ -35,3 +35,4 @@ mod signals;
 mod soak;
 mod sockets;
 mod stubborn;
+mod wsgi;

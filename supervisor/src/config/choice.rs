@@ -103,6 +103,14 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// The word that is written in a config.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.word()
+    }
+}
+
 impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("auto", Self::Auto),

@@ -181,6 +181,7 @@ impl Spec {
         );
         set("GRACEFORK_WORKER_COUNT", self.count().to_string().into());
         set("GRACEFORK_LOG_LEVEL", self.config.log.level.name().into());
+        set("GRACEFORK_LOG_FORMAT", self.config.log.format.name().into());
         let hang_timeout = workers.hang_timeout.unwrap_or_default();
         set("GRACEFORK_HANG_TIMEOUT_USEC", micros(hang_timeout).into());
         if let Some(python) = &self.config.python {

@@ -43,6 +43,7 @@ class Figures:
     rate: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    user: list[float] = field(default_factory=list)
 
 
 def command(server: str, app: str, port: int, workers: int) -> list[str] | None:
@@ -102,8 +103,8 @@ class Server:
                 raise RuntimeError(f"does not serve: {' '.join(arguments)}")
             time.sleep(0.05)
 
-    def processes(self) -> list[tuple[int, int]]:
-        """Pid and CPU ticks of each process of the session."""
+    def processes(self) -> list[tuple[int, int, int]]:
+        """Pid and CPU ticks, in user mode and in the kernel, of each process of the session."""
         found = []
         for entry in os.listdir("/proc"):
             if entry.isdigit():
@@ -113,11 +114,14 @@ class Server:
                     continue
                 fields = stat.rpartition(")")[2].split()
                 if int(fields[3]) == self.process.pid:
-                    found.append((int(entry), int(fields[11]) + int(fields[12])))
+                    found.append((int(entry), int(fields[11]), int(fields[12])))
         return found
 
-    def cpu(self) -> float:
-        return sum(ticks for _, ticks in self.processes()) / TICK
+    def cpu(self) -> tuple[float, float]:
+        """Seconds of CPU time, in all and in user mode."""
+        processes = self.processes()
+        user = sum(user for _, user, _ in processes)
+        return (user + sum(kernel for *_, kernel in processes)) / TICK, user / TICK
 
     def stop(self) -> None:
         self.process.terminate()
@@ -125,7 +129,7 @@ class Server:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
             pass
-        for pid, _ in self.processes():
+        for pid, *_ in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -168,7 +172,9 @@ def round_of(server: str, app: str, options: argparse.Namespace, figures: Figure
         load(port, options.warm_up, {1})
         before = running.cpu()
         rate, p99, count = load(port, options.seconds, {1})
-        figures.cpu.append((running.cpu() - before) / count * 1e6)
+        spent = [after - start for after, start in zip(running.cpu(), before, strict=True)]
+        figures.cpu.append(spent[0] / count * 1e6)
+        figures.user.append(spent[1] / count * 1e6)
         figures.rate.append(rate)
         figures.p99.append(p99)
     finally:
@@ -190,18 +196,22 @@ def compare(title: str, options: argparse.Namespace) -> None:
                 print(f"{server}: {error}", file=sys.stderr)
                 del figures[server]
     print(f"\n{title}, {options.workers} worker(s), median of {options.rounds}\n")
-    print("| server | requests/s | p99 ms | CPU us a request | (least to most) |")
-    print("|---|---|---|---|---|")
+    print("| server | requests/s | p99 ms | CPU us a request | least to most | in user mode |")
+    print("|---|---|---|---|---|---|")
     for server, seen in figures.items():
-        middle = [statistics.median(row) for row in (seen.rate, seen.p99, seen.cpu)]
-        rate, p99, cpu = middle
+        rows = (seen.rate, seen.p99, seen.cpu, seen.user)
+        rate, p99, cpu, user = [statistics.median(row) for row in rows]
         spread = f"{min(seen.cpu):.1f} to {max(seen.cpu):.1f}"
-        print(f"| {server} | {rate:.0f} | {p99:.2f} | {cpu:.1f} | {spread} |", flush=True)
+        print(
+            f"| {server} | {rate:.0f} | {p99:.2f} | {cpu:.1f} | {spread} | {user:.1f} |", flush=True
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--app", choices=APPS, action="append", help="only this one; may be repeated")
+    parser.add_argument(
+        "--app", choices=APPS, action="append", help="only this one; may be repeated"
+    )
     parser.add_argument("--server", dest="servers", action="append", help="as --app")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement")

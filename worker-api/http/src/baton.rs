@@ -81,7 +81,8 @@ where
     F: Fn(Request) -> http::Response<B> + Send + Sync + 'static,
     B: Into<Body>,
 {
-    fn call(&self, request: Request, reply: Reply) {
+    fn call(&self, mut request: Request, reply: Reply) {
+        request.extensions_mut().insert(*reply.client());
         reply.send(self(request).map(Into::into));
     }
 }

@@ -1,10 +1,17 @@
 //! What the app gets to know of a request, and what not, besides what hyper says.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::Request;
 use worker_api::AllowedIps;
 
+use crate::checks::Client;
 use crate::link::Beginning;
+
+thread_local! {
+    static HANDED: Cell<Option<Client>> = const { Cell::new(None) };
+}
 
 /// The target of a request as it was sent: an extension of the requests whose
 /// [`uri`](Request::uri) may not show it so. That drops a fragment, shows ``"<>` `` percent-encoded,
@@ -12,8 +19,19 @@ use crate::link::Beginning;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawTarget(pub Bytes);
 
+/// Who has sent the request with which the service is being called: for a driver whose
+/// [`Setup`](crate::Setup) says that it asks. A map of extensions costs three allocations.
+pub(crate) fn handed_client() -> Option<Client> {
+    HANDED.take()
+}
+
 /// Adds what is known of the client, and what hyper does not show.
-pub(crate) fn introduce<B>(request: &mut Request<B>, beginning: Beginning, believed: &AllowedIps) {
+pub(crate) fn introduce<B>(
+    request: &mut Request<B>,
+    beginning: Beginning,
+    believed: &AllowedIps,
+    hand: bool,
+) {
     let mut client = beginning.client;
     if let Some(oddity) = beginning.oddity {
         if oddity.forwarded {
@@ -25,5 +43,9 @@ pub(crate) fn introduce<B>(request: &mut Request<B>, beginning: Beginning, belie
             request.extensions_mut().insert(RawTarget(target.into()));
         }
     }
-    request.extensions_mut().insert(client);
+    if hand {
+        HANDED.set(Some(client));
+    } else {
+        request.extensions_mut().insert(client);
+    }
 }

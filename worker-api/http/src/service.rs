@@ -66,7 +66,13 @@ impl<S: App, T> Service<Request<Incoming>> for Counted<S, T> {
             Answer::Health
         } else {
             let settings = self.link.setup.worker.settings();
-            introduce(&mut request, beginning, &settings.forwarded_allow_ips);
+            let believed = &settings.forwarded_allow_ips;
+            introduce(
+                &mut request,
+                beginning,
+                believed,
+                self.link.setup.hands_client,
+            );
             Answer::App {
                 future: self.app.call(request),
             }

@@ -28,6 +28,8 @@ pub struct Setup {
     pub(crate) access: Option<Access>,
     pub(crate) rules: Rules,
     pub(crate) http: http1::Builder,
+    /// The driver asks for the client; else it is an extension of the request.
+    pub(crate) hands_client: bool,
 }
 
 impl Setup {
@@ -62,6 +64,7 @@ impl Setup {
             access: Access::of(worker),
             rules,
             http,
+            hands_client: threads.is_some(),
             worker: worker.clone(),
         })
     }

@@ -6,6 +6,7 @@
 mod asgi;
 mod gil;
 mod hooks;
+mod log;
 mod text;
 mod worker;
 mod wsgi;

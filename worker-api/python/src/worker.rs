@@ -50,6 +50,7 @@ impl Worker {
         max_requests: u64,
         hooks: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
+        crate::log::start();
         inherit()?;
         let handover = HANDOVER
             .lock()

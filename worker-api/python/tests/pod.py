@@ -123,9 +123,9 @@ class Pod:
     def connect(self) -> Client:
         return Client(self.address)
 
-    def get(self, path: str = "/") -> Answer:
+    def get(self, path: str = "/", **more: object) -> Answer:
         with self.connect() as client:
-            return client.get(path)
+            return client.get(path, **more)
 
     def lameduck(self) -> None:
         self._tell("lameduck", "LAMEDUCK=1")

@@ -21,6 +21,8 @@ use super::reply::{Place, Reply};
 use super::request::RequestBody;
 use super::visit::Reception;
 use super::{Handler, Request};
+use crate::checks::Client;
+use crate::introduce::handed_client;
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
 const SMALL: u64 = 64 << 10;
@@ -66,7 +68,9 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
     fn call(&self, mut request: http::Request<Incoming>) -> Answering<H> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
+        let client = handed_client().unwrap_or_else(|| Client::direct(None));
         let asked = Asked {
+            client,
             calls: Arc::clone(&self.calls),
             files: self.files.clone(),
             head,
@@ -85,6 +89,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
 
 /// A request without its body.
 pub(super) struct Asked<H> {
+    client: Client,
     calls: Arc<Calls<H>>,
     files: Files,
     head: http::request::Parts,
@@ -100,6 +105,7 @@ impl<H: Handler> Asked<H> {
         };
         let call = Arc::new(Call {
             calls: Arc::clone(&self.calls),
+            client: self.client,
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
                 waiter: None,
@@ -149,6 +155,7 @@ impl<H: Handler> Future for Answering<H> {
 /// One call; it is both the job and the place of its answer.
 struct Call<H> {
     calls: Arc<Calls<H>>,
+    client: Client,
     state: Mutex<State>,
 }
 
@@ -221,6 +228,7 @@ impl<H: Handler> Job for Call<H> {
         } = wanted;
         let handler = &self.calls.handler;
         let reply = Reply {
+            client: self.client,
             place: Arc::clone(&self) as Arc<dyn Place>,
             files,
             upgrade,
@@ -228,8 +236,9 @@ impl<H: Handler> Job for Call<H> {
         if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
             tracing::error!("the app panicked");
         }
-        // Unless it has answered.
-        self.answer(no_answer());
+        if matches!(self.lock().step, Step::Running) {
+            self.answer(no_answer());
+        }
     }
 }
 

@@ -14,9 +14,11 @@ use super::outgoing::Outgoing;
 use super::pipe::{Sender, pipe};
 use super::response::{Chunks, Kind, TakeOver};
 use super::upgrade::Upgraded;
+use crate::checks::Client;
 
 /// What a handler answers a request with, once, before it returns. If it has not, the answer is 500.
 pub struct Reply {
+    pub(super) client: Client,
     pub(super) place: Arc<dyn Place>,
     pub(super) files: Files,
     pub(super) upgrade: OnUpgrade,
@@ -30,6 +32,12 @@ pub(super) trait Place: Send + Sync {
 }
 
 impl Reply {
+    /// Who has sent the request.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Answers. A body that has to be read is read and sent here, as fast as the client takes it.
     pub fn send(self, response: Response) {
         let (head, body) = response.into_parts();

@@ -84,31 +84,48 @@ impl Caller {
     }
 
     fn answer(&self, py: Python<'_>, request: Request, reply: Reply) -> PyResult<()> {
-        let (parts, body) = request.into_parts();
         let desk = DESK.take();
-        let mut desk = desk.map_or_else(|| Desk::new(py), Ok)?;
-        let exchange = desk.exchange.bind(py).clone();
-        exchange.get().begin(reply, parts.method == Method::HEAD);
-        let environ = match self.template.environ(py, &parts, &mut desk.memory)? {
+        let mut desk = desk.map_or_else(|| Desk::new(py, Memory::new()), Ok)?;
+        let answered = self.answer_at(py, &mut desk, request, reply);
+        if !desk.is_mine(py) {
+            desk = Desk::new(py, desk.memory)?;
+        }
+        DESK.set(Some(desk));
+        answered
+    }
+
+    fn answer_at(
+        &self,
+        py: Python<'_>,
+        desk: &mut Desk,
+        request: Request,
+        reply: Reply,
+    ) -> PyResult<()> {
+        let (mut parts, body) = request.into_parts();
+        let (client, memory) = (*reply.client(), &mut desk.memory);
+        let environ = match self.template.environ(py, &parts, &client, memory)? {
             Ok(environ) => environ,
             Err(Elsewhere) => {
                 let path = parts.uri.path();
                 tracing::error!(path, "the request is not for a path below SCRIPT_NAME");
-                exchange.get().answer_instead(server_error());
+                reply.send(server_error());
                 return Ok(());
             }
         };
-        let input = match body.is_ready() && body.is_empty() {
-            true => None,
-            false => {
-                let input = Bound::new(py, Input::new(body))?;
-                environ.set_item(intern!(py, "wsgi.input"), &input)?;
-                Some(input)
-            }
-        };
-        let request = self.hooks.request(py, &parts, &environ)?;
+        let request = self.hooks.request(py, &parts, &client, &environ)?;
+        let mut input = None;
+        if !(body.is_ready() && body.is_empty()) {
+            let body = Bound::new(py, Input::new(body))?;
+            environ.set_item(intern!(py, "wsgi.input"), &body)?;
+            input = Some(body);
+        }
+        let exchange = desk.exchange.bind(py);
+        let is_head = parts.method == Method::HEAD;
+        exchange
+            .get()
+            .begin(reply, is_head, std::mem::take(&mut parts.headers));
         let start_response = desk.start_response.bind(py);
-        let done = self.run(py, &environ, start_response, &exchange, request.as_ref());
+        let done = self.run(&environ, start_response, exchange, request.as_ref());
         if let Err(error) = done {
             self.failed(py, &error, &environ, exchange.get());
         }
@@ -119,21 +136,11 @@ impl Caller {
         if let Some(request) = request {
             self.hooks.after(&request, &environ, summary);
         }
-        drop(exchange);
-        if desk.is_mine(py) {
-            DESK.set(Some(desk));
-        } else {
-            DESK.set(Some(Desk {
-                memory: desk.memory,
-                ..Desk::new(py)?
-            }));
-        }
         Ok(())
     }
 
     fn run(
         &self,
-        py: Python<'_>,
         environ: &Bound<'_, PyDict>,
         start_response: &Bound<'_, PyAny>,
         exchange: &Bound<'_, Exchange>,
@@ -142,7 +149,10 @@ impl Caller {
         if let Some(request) = request {
             self.hooks.before(request)?;
         }
-        let returned = self.app.bind(py).call1((environ, start_response))?;
+        let returned = self
+            .app
+            .bind(environ.py())
+            .call1((environ, start_response))?;
         let exchange = exchange.get();
         match send_at_once(&returned, exchange) {
             Some(sent) => sent,
@@ -174,10 +184,10 @@ impl Caller {
 }
 
 impl Desk {
-    fn new(py: Python<'_>) -> PyResult<Self> {
+    fn new(py: Python<'_>, memory: Memory) -> PyResult<Self> {
         let exchange = Bound::new(py, Exchange::new())?;
         Ok(Self {
-            memory: Memory::new(),
+            memory,
             start_response: exchange.getattr(intern!(py, "start_response"))?.unbind(),
             exchange: exchange.unbind(),
         })

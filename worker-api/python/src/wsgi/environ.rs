@@ -95,11 +95,10 @@ impl Template {
         &self,
         py: Python<'py>,
         parts: &Parts,
+        client: &Client,
         memory: &mut Memory,
     ) -> PyResult<Result<Bound<'py, PyDict>, Elsewhere>> {
         let environ = self.dict.bind(py).copy()?;
-        let client = parts.extensions.get::<Client>().copied();
-        let client = client.unwrap_or_else(|| Client::direct(None));
         set_method(&environ, &parts.method)?;
         if parts.version == Version::HTTP_10 {
             let protocol = intern!(py, "HTTP/1.0");
@@ -108,68 +107,20 @@ impl Template {
         if client.https {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
         }
-        self.set_addresses(&environ, &client, &parts.headers, memory)?;
-        memory.set_fields(&environ, &parts.headers)?;
+        self.set_addresses(&environ, client, &parts.headers, memory)?;
+        let mounted = memory.set_fields(&environ, &parts.headers)?;
+        let mounted = mounted.filter(|_| self.believes(client));
+        let mounted = mounted.unwrap_or(self.script_name.as_bytes());
         let raw = parts.extensions.get::<RawTarget>();
-        let elsewhere = self.set_target(&environ, &parts.uri, raw, &client, &parts.headers)?;
+        let elsewhere = set_target(&environ, &parts.uri, raw, mounted)?;
         Ok(elsewhere.map(|()| environ))
     }
 
-    fn set_target(
-        &self,
-        environ: &Bound<'_, PyDict>,
-        uri: &Uri,
-        raw: Option<&RawTarget>,
-        client: &Client,
-        headers: &HeaderMap,
-    ) -> PyResult<Result<(), Elsewhere>> {
-        let py = environ.py();
-        let whole;
-        let target = match (raw, uri.scheme(), uri.path_and_query()) {
-            (Some(raw), ..) => &raw.0,
-            (None, None, Some(target)) => target.as_str().as_bytes(),
-            _ => {
-                whole = uri.to_string();
-                whole.as_bytes()
-            }
-        };
-        let target = latin1(py, target)?;
-        let (path, query) = match raw {
-            // What hyper has made of it is not what came.
-            Some(raw) => split_target(&raw.0),
-            None => (uri.path().as_bytes(), uri.query().unwrap_or("").as_bytes()),
-        };
-        if !query.is_empty() {
-            environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query)?)?;
-        }
-        let mut below = path;
-        let mounted = self.script_name(client, headers);
-        if !mounted.is_empty() {
-            below = match path.strip_prefix(mounted) {
-                Some(below) => below,
-                None => return Ok(Err(Elsewhere)),
-            };
-            environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, mounted)?)?;
-        }
-        let is_target = below.len() == target.len()? && memchr::memchr(b'%', below).is_none();
-        let path = if is_target {
-            target.clone()
-        } else {
-            latin1(py, &Cow::from(percent_decode(below)))?
-        };
-        environ.set_item(intern!(py, "PATH_INFO"), path)?;
-        environ.set_item(intern!(py, "RAW_URI"), target)?;
-        Ok(Ok(()))
-    }
-
-    /// Where the app is mounted for this request: a proxy that is believed may say so.
-    fn script_name<'a>(&'a self, client: &Client, headers: &'a HeaderMap) -> &'a [u8] {
-        let said = headers.get("script_name").filter(|_| {
-            client
-                .peer
-                .is_none_or(|peer| self.believed.contains(peer.ip()))
-        });
-        said.map_or(self.script_name.as_bytes(), |said| said.as_bytes())
+    /// Whether a client may say where the app is mounted.
+    fn believes(&self, client: &Client) -> bool {
+        client
+            .peer
+            .is_none_or(|peer| self.believed.contains(peer.ip()))
     }
 
     fn set_addresses(
@@ -214,8 +165,15 @@ impl Memory {
         }
     }
 
-    fn set_fields(&mut self, environ: &Bound<'_, PyDict>, headers: &HeaderMap) -> PyResult<()> {
+    /// Sets what the app gets to see of the fields. Returns what one says that it does not: where
+    /// the app is mounted.
+    fn set_fields<'a>(
+        &mut self,
+        environ: &Bound<'_, PyDict>,
+        headers: &'a HeaderMap,
+    ) -> PyResult<Option<&'a [u8]>> {
         let py = environ.py();
+        let mut mounted = None;
         let mut fields = headers.iter().peekable();
         while let Some((name, value)) = fields.next() {
             let mut repeated = fields.next_if(|(next, _)| *next == name);
@@ -231,11 +189,13 @@ impl Memory {
                 }
                 self.names.field(py, name, &joined)?
             };
-            if let Some((key, value)) = field {
-                environ.set_item(key, value)?;
+            match field {
+                Some((key, value)) => environ.set_item(key, value)?,
+                None if name == "script_name" => mounted = Some(value.as_bytes()),
+                None => {}
             }
         }
-        Ok(())
+        Ok(mounted)
     }
 
     fn peer(&mut self, py: Python<'_>, address: SocketAddr) -> &Peer {
@@ -249,6 +209,50 @@ impl Memory {
             port: PyString::new(py, &address.port().to_string()).unbind(),
         })
     }
+}
+
+fn set_target(
+    environ: &Bound<'_, PyDict>,
+    uri: &Uri,
+    raw: Option<&RawTarget>,
+    mounted: &[u8],
+) -> PyResult<Result<(), Elsewhere>> {
+    let py = environ.py();
+    let whole;
+    let target = match (raw, uri.scheme(), uri.path_and_query()) {
+        (Some(raw), ..) => &raw.0,
+        (None, None, Some(target)) => target.as_str().as_bytes(),
+        _ => {
+            whole = uri.to_string();
+            whole.as_bytes()
+        }
+    };
+    let target = latin1(py, target)?;
+    let (path, query) = match raw {
+        // What hyper has made of it is not what came.
+        Some(raw) => split_target(&raw.0),
+        None => (uri.path().as_bytes(), uri.query().unwrap_or("").as_bytes()),
+    };
+    if !query.is_empty() {
+        environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query)?)?;
+    }
+    let mut below = path;
+    if !mounted.is_empty() {
+        below = match path.strip_prefix(mounted) {
+            Some(below) => below,
+            None => return Ok(Err(Elsewhere)),
+        };
+        environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, mounted)?)?;
+    }
+    let is_target = below.len() == target.len()? && memchr::memchr(b'%', below).is_none();
+    let path = if is_target {
+        target.clone()
+    } else {
+        latin1(py, &Cow::from(percent_decode(below)))?
+    };
+    environ.set_item(intern!(py, "PATH_INFO"), path)?;
+    environ.set_item(intern!(py, "RAW_URI"), target)?;
+    Ok(Ok(()))
 }
 
 fn set_method(environ: &Bound<'_, PyDict>, method: &Method) -> PyResult<()> {

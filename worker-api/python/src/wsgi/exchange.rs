@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -27,6 +27,9 @@ pub(super) struct Exchange {
 struct State {
     is_head: bool,
     head: Option<Head>,
+    /// An empty map: the request's, whose room the response's fields get. HTTP in turn gives it to
+    /// the next request.
+    room: HeaderMap,
     out: Out,
     /// What is left of the length that the head promises.
     left: Option<u64>,
@@ -75,7 +78,8 @@ impl Exchange {
             }
             _ => {}
         }
-        let head = Head::new(status, response_headers)?;
+        let room = std::mem::take(&mut exchange.lock().room);
+        let head = Head::new(status, response_headers, room)?;
         let mut state = exchange.lock();
         state.left = head.len;
         let before = state.head.replace(head);
@@ -94,6 +98,7 @@ impl Exchange {
         let state = State {
             is_head: false,
             head: None,
+            room: HeaderMap::new(),
             out: Out::Idle,
             left: None,
             sent: 0,
@@ -104,10 +109,12 @@ impl Exchange {
     }
 
     /// A request comes.
-    pub(super) fn begin(&self, reply: Reply, is_head: bool) {
+    pub(super) fn begin(&self, reply: Reply, is_head: bool, mut room: HeaderMap) {
+        room.clear();
         *self.lock() = State {
             is_head,
             head: None,
+            room,
             out: Out::Nothing(reply),
             left: None,
             sent: 0,

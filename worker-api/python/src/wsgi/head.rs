@@ -21,10 +21,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// So many names of fields are kept, by their str objects; each has its place.
+/// So many fields are kept, by their str objects; each has its place.
 const PLACES: usize = 64;
 /// A longer one is not kept.
-const LONGEST: usize = 64;
+const LONGEST: usize = 256;
 
 /// A response's head.
 pub(super) struct Head {
@@ -37,12 +37,17 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn new(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
+    /// `room` is an empty map; its room is used again.
+    pub(super) fn new(
+        status: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        room: HeaderMap,
+    ) -> PyResult<Self> {
         let (status, reason) = read_status(status)?;
         let mut head = Self {
             status,
             reason,
-            headers: HeaderMap::new(),
+            headers: room,
             len: None,
         };
         if let Ok(list) = headers.cast_exact::<PyList>() {
@@ -76,37 +81,36 @@ impl Head {
         let value = value
             .cast::<PyString>()
             .map_err(|_| not_str("the value", &value))?;
-        let Some(name) = name_of(name)? else {
-            return Ok(());
-        };
-        let text = value.to_str()?;
-        let bytes = bytes_of(text.trim_matches([' ', '\t']));
-        let bytes = bytes.ok_or_else(|| bad_value(&name))?;
-        if name == header::CONTENT_LENGTH {
-            return self.set_len(&bytes);
-        }
-        let value = HeaderValue::from_bytes(&bytes).map_err(|_| bad_value(&name))?;
-        self.headers.append(name, value);
-        Ok(())
-    }
-
-    fn set_len(&mut self, text: &[u8]) -> PyResult<()> {
-        let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-        let len = std::str::from_utf8(text).ok().filter(|_| digits);
-        match len.and_then(|len| len.parse().ok()) {
-            Some(len) if self.len.is_none_or(|before| before == len) => self.len = Some(len),
-            _ => return Err(bad_value(&header::CONTENT_LENGTH)),
+        match read_field(name, value)? {
+            Field::Length(len) if self.len.is_none_or(|before| before == len) => {
+                self.len = Some(len);
+            }
+            Field::Length(_) => return Err(bad_value(&header::CONTENT_LENGTH)),
+            Field::Other(name, value) => {
+                self.headers.append(name, value);
+            }
+            Field::Ignored => {}
         }
         Ok(())
     }
 }
 
-/// The name of a field; `None` for one that is not the app's to send.
-fn name_of(text: &Bound<'_, PyString>) -> PyResult<Option<HeaderName>> {
-    /// An object that is referred to has its address for itself.
+/// A field, as it is understood.
+#[derive(Clone)]
+enum Field {
+    Length(u64),
+    Other(HeaderName, HeaderValue),
+    /// It is not the app's to send.
+    Ignored,
+}
+
+/// Many apps send the same objects again and again.
+fn read_field(name: &Bound<'_, PyString>, value: &Bound<'_, PyString>) -> PyResult<Field> {
+    /// Objects that are referred to have their addresses for themselves.
     struct Known {
-        text: Py<PyString>,
-        name: Option<HeaderName>,
+        name: Py<PyString>,
+        value: Py<PyString>,
+        field: Field,
     }
 
     thread_local! {
@@ -115,26 +119,50 @@ fn name_of(text: &Bound<'_, PyString>) -> PyResult<Option<HeaderName>> {
 
     KNOWN.with_borrow_mut(|known| {
         known.resize_with(PLACES, || None);
-        let place = &mut known[text.as_ptr().addr() / 16 % PLACES];
+        let place = &mut known[value.as_ptr().addr() / 16 % PLACES];
         if let Some(known) = place
-            && known.text.is(text)
+            && known.value.is(value)
+            && known.name.is(name)
         {
-            return Ok(known.name.clone());
+            return Ok(known.field.clone());
         }
-        let spelled = text.to_str()?;
-        let name = HeaderName::from_bytes(spelled.as_bytes()).map_err(|_| {
-            PyValueError::new_err(format!("{spelled:?} cannot be the name of a header"))
-        })?;
-        let is_hop = HOP_BY_HOP.contains(&name) || name == "keep-alive" || name == "trailers";
-        let name = (!is_hop).then_some(name);
-        if spelled.len() <= LONGEST {
+        let field = understand(name, value)?;
+        if name.len()? + value.len()? <= LONGEST {
             *place = Some(Known {
-                text: text.clone().unbind(),
-                name: name.clone(),
+                name: name.clone().unbind(),
+                value: value.clone().unbind(),
+                field: field.clone(),
             });
         }
-        Ok(name)
+        Ok(field)
     })
+}
+
+fn understand(name: &Bound<'_, PyString>, value: &Bound<'_, PyString>) -> PyResult<Field> {
+    let spelled = name.to_str()?;
+    let Ok(name) = HeaderName::from_bytes(spelled.as_bytes()) else {
+        let error = format!("{spelled:?} cannot be the name of a header");
+        return Err(PyValueError::new_err(error));
+    };
+    let bytes = bytes_of(value.to_str()?.trim_matches([' ', '\t']));
+    let bytes = bytes.ok_or_else(|| bad_value(&name))?;
+    if name == header::CONTENT_LENGTH {
+        let len = read_length(&bytes).ok_or_else(|| bad_value(&name))?;
+        return Ok(Field::Length(len));
+    }
+    let value = HeaderValue::from_bytes(&bytes).map_err(|_| bad_value(&name))?;
+    let is_hop = HOP_BY_HOP.contains(&name) || name == "keep-alive" || name == "trailers";
+    Ok(match is_hop {
+        true => Field::Ignored,
+        false => Field::Other(name, value),
+    })
+}
+
+/// Digits, and nothing else.
+fn read_length(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(text).ok().filter(|_| digits)?;
+    text.parse().ok()
 }
 
 fn read_status(status: &Bound<'_, PyAny>) -> PyResult<(StatusCode, Option<Bytes>)> {

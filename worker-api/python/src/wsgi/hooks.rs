@@ -50,6 +50,7 @@ impl RequestHooks {
         &self,
         py: Python<'py>,
         parts: &Parts,
+        client: &Client,
         environ: &Bound<'py, PyDict>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(make) = self.request.as_ref().filter(|_| self.is_hooked()) else {
@@ -65,8 +66,7 @@ impl RequestHooks {
         } else {
             (1, 1)
         };
-        let client = parts.extensions.get::<Client>();
-        let peer = match client.and_then(|client| client.peer) {
+        let peer = match client.peer {
             Some(peer) => (peer.ip().to_canonical().to_string(), peer.port())
                 .into_pyobject(py)?
                 .into_any(),
