@@ -106,6 +106,7 @@ fn a_config_file_that_fails_ends_the_start_with_1() {
     let server = site.builder().spawn();
     server.expect_exit(1);
     server.wait_log(&["line 2, in <module>"]);
+    server.wait_log(&["RuntimeError: no such region"]);
     assert_eq!(server.log.count(&["RuntimeError: no such region"]), 1);
 }
 
