@@ -1,12 +1,20 @@
 //! What the server and its workers print, line by line, with the time it arrived.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::io::{BufRead as _, BufReader};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The lines so far; clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<(Mutex<Vec<Line>>, Condvar)>);
+pub(crate) struct Log(Arc<(Mutex<Read>, Condvar)>);
+
+/// What was read.
+#[derive(Default)]
+struct Read {
+    lines: Vec<Line>,
+    /// Sources that are not at their end.
+    open: usize,
+}
 
 #[derive(Clone)]
 pub(crate) struct Line {
@@ -17,8 +25,9 @@ pub(crate) struct Line {
 impl Log {
     /// Reads `source` to its end in a thread of its own. Nobody joins it: a process that outlives
     /// its master keeps the pipe open, and the test must not hang on that.
-    pub(crate) fn follow(&self, source: impl Read + Send + 'static) {
+    pub(crate) fn follow(&self, source: impl std::io::Read + Send + 'static) {
         let log = self.clone();
+        self.lock().open += 1;
         std::thread::spawn(move || {
             let mut source = BufReader::new(source);
             let mut raw = Vec::new();
@@ -30,21 +39,30 @@ impl Log {
                 log.push(text);
                 raw.clear();
             }
+            log.lock().open -= 1;
+            log.0.1.notify_all();
         });
+    }
+
+    /// Waits for `limit` until everything is read: whoever could write has ended.
+    pub(crate) fn wait_end(&self, limit: Duration) {
+        let (read, changed) = &*self.0;
+        let read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = changed.wait_timeout_while(read, limit, |read| read.open > 0);
     }
 
     /// The first line that contains all of `parts`; waits for it for `limit`.
     pub(crate) fn wait(&self, parts: &[&str], limit: Duration) -> Option<Line> {
-        let (lines, changed) = &*self.0;
+        let changed = &self.0.1;
         let deadline = Instant::now() + limit;
-        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.lock();
         loop {
-            if let Some(line) = lines.iter().find(|line| line.contains(parts)) {
+            if let Some(line) = read.lines.iter().find(|line| line.contains(parts)) {
                 return Some(line.clone());
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            (lines, _) = changed
-                .wait_timeout(lines, left)
+            (read, _) = changed
+                .wait_timeout(read, left)
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -58,11 +76,7 @@ impl Log {
     }
 
     pub(crate) fn lines(&self) -> Vec<Line> {
-        self.0
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().lines.clone()
     }
 
     /// The whole text.
@@ -93,12 +107,12 @@ impl Log {
 
     fn push(&self, text: String) {
         let at = Instant::now();
-        let (lines, changed) = &*self.0;
-        lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Line { at, text });
-        changed.notify_all();
+        self.lock().lines.push(Line { at, text });
+        self.0.1.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -288,7 +288,8 @@ impl Server {
         self.expect_exit(0)
     }
 
-    /// Fails when a process of this server runs, once the master has ended.
+    /// Fails when a process of this server runs, once the master has ended. After that the log is
+    /// whole.
     #[track_caller]
     pub(crate) fn assert_no_leftovers(&self) {
         let left = self.leftovers();
@@ -296,6 +297,7 @@ impl Server {
             let left: Vec<String> = left.into_iter().map(describe).collect();
             self.fail(&format!("left behind:\n{}", left.join("\n")));
         }
+        self.log.wait_end(LIMIT);
     }
 
     /// The processes of this server that run, but for the master.
