@@ -63,8 +63,9 @@ pub type Request = http::Request<RequestBody>;
 /// A response as the driver takes it; a handler may give one with any body that becomes a [`Body`].
 pub type Response = http::Response<Body>;
 
-/// So long a forced end waits for calls that do not return.
-const FORCED_END: Duration = Duration::from_secs(1);
+/// So long a forced end waits for calls that do not return: half of what the
+/// master gives at most, so that it hears how many were aborted.
+const FORCED_END: Duration = Duration::from_millis(500);
 
 /// What answers requests: any `Fn(Request) -> http::Response<B>` where `B` becomes a [`Body`], or
 /// what has more to say of how its answer is sent.

@@ -26,8 +26,9 @@ pub use crate::error::ServeError;
 use crate::service::App;
 use crate::setup::Setup;
 
-/// So long a forced end waits for connections whose app does not give the thread back.
-const FORCED_END: Duration = Duration::from_secs(1);
+/// So long a forced end waits for connections whose app does not give the thread back: half of what the
+/// master gives at most, so that it hears how many were aborted.
+const FORCED_END: Duration = Duration::from_millis(500);
 
 /// Serves an axum router, or any tower service, as this worker until it has drained.
 ///
