@@ -5,9 +5,11 @@
 //!
 //! Reading order: `site` is what all requests have in common, `scope` what the app is told of one;
 //! `talk` is one request, with its `receive` and `send`; `speech` and `answer` are what an app may
-//! say there; `websocket`, with `handshake` and `frames`, is one WebSocket; `runner` runs the app's coroutine; `ready` and `names` save allocations.
+//! say there; `websocket`, with `handshake`, `events` and `frames`, is one WebSocket; `runner` runs
+//! the app's coroutine; `ready` and `names` save allocations.
 
 mod answer;
+mod events;
 mod frames;
 mod handshake;
 mod names;

@@ -6,8 +6,9 @@
 //! app blocks the loop, it keeps connections, the built-in health path and the drain going.
 //!
 //! Reading order: `shift` is the protocol between the two threads; `below` what is below it;
-//! `exchange` one request and its answer; `socket` a connection that the app has taken over.
+//! `exchange` one request and its `answer`; `socket` a connection that the app has taken over.
 
+mod answer;
 mod below;
 mod exchange;
 mod socket;
@@ -23,8 +24,9 @@ use std::time::Duration;
 use hyper::rt::Timer as _;
 use worker_api::{Drain, Stage, Worker};
 
+pub use self::answer::{Answer, StreamBody};
 pub(super) use self::below::{Below, Hosted};
-pub use self::exchange::{Answer, Inquiry, Reply, RequestBody, StreamBody};
+pub use self::exchange::{Inquiry, Reply, RequestBody};
 pub use self::socket::{Switched, Switching};
 
 use self::exchange::Caller;

@@ -116,7 +116,11 @@ impl<T, C> Shift<T, C> {
 
     /// A turn of the loop: what the kernel has, and whatever comes of it.
     pub(crate) fn turn(&self, floor: &impl Floor<Task = T, Call = C>) {
-        self.lock().calls_expected = true;
+        {
+            // Or what the kernel makes ready would wake it once more.
+            let mut queue = self.lock();
+            (queue.tasks_expected, queue.calls_expected) = (true, true);
+        }
         self.run_tasks(floor, true);
         for _ in 0..ROUNDS {
             let calls = self.next_calls();

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::HeaderValue;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::PyDict;
 use tungstenite::Message;
 use worker_http::hosted::{Answer, Inquiry, Reply, Switching};
 
-use super::answer::{bytes, fields, kind_of, unexpected};
+use super::answer::{fields, kind_of, unexpected};
+use super::events::{close_of, connecting, disconnected, message_of, protocol_of, received};
 use super::frames::{Came, Close, Frames};
 use super::handshake::{Offer, forbidden};
 use super::ready::{Ready, Waiting};
@@ -125,9 +125,7 @@ impl Socket {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         if !std::mem::replace(&mut state.has_begun, true) {
-            let message = PyDict::new(py);
-            message.set_item(intern!(py, "type"), intern!(py, "websocket.connect"))?;
-            return Ok(Some(message.into_any()));
+            return connecting(py).map(Some);
         }
         let came = match (&mut state.stage, &state.reply) {
             (Stage::Asked(..) | Stage::Denied(_), Some(reply)) => {
@@ -423,65 +421,4 @@ impl State {
         }
         Ok(())
     }
-}
-
-fn received(py: Python<'_>, came: Message) -> PyResult<Bound<'_, PyAny>> {
-    let message = PyDict::new(py);
-    message.set_item(intern!(py, "type"), intern!(py, "websocket.receive"))?;
-    match came {
-        Message::Text(text) => {
-            message.set_item(intern!(py, "text"), PyString::new(py, text.as_str()))?;
-        }
-        other => {
-            let data = PyBytes::new(py, &other.into_data());
-            message.set_item(intern!(py, "bytes"), data)?;
-        }
-    }
-    Ok(message.into_any())
-}
-
-fn disconnected<'py>(py: Python<'py>, close: &Close) -> PyResult<Bound<'py, PyAny>> {
-    let message = PyDict::new(py);
-    message.set_item(intern!(py, "type"), intern!(py, "websocket.disconnect"))?;
-    message.set_item(intern!(py, "code"), close.code)?;
-    message.set_item(intern!(py, "reason"), close.reason.as_str())?;
-    Ok(message.into_any())
-}
-
-/// Of a `websocket.send`.
-fn message_of(message: &Bound<'_, PyDict>) -> PyResult<Message> {
-    let py = message.py();
-    let given = |name| Ok::<_, PyErr>(message.get_item(name)?.filter(|given| !given.is_none()));
-    if let Some(data) = given(intern!(py, "bytes"))? {
-        return Ok(Message::Binary(bytes(&data)?));
-    }
-    let text = given(intern!(py, "text"))?
-        .ok_or_else(|| PyRuntimeError::new_err("a 'websocket.send' has `bytes` or `text`"))?;
-    Ok(Message::text(text.cast::<PyString>()?.to_str()?))
-}
-
-/// Of a `websocket.close`.
-fn close_of(message: &Bound<'_, PyDict>) -> PyResult<Close> {
-    let py = message.py();
-    let given = |name| Ok::<_, PyErr>(message.get_item(name)?.filter(|given| !given.is_none()));
-    let code = given(intern!(py, "code"))?.map(|code| code.extract::<u16>());
-    let reason = given(intern!(py, "reason"))?.map(|reason| reason.extract::<String>());
-    let reason = reason.transpose()?.unwrap_or_default();
-    // What a frame of control can carry.
-    if reason.len() > 123 {
-        return Err(PyValueError::new_err("the reason is longer than 123 bytes"));
-    }
-    Ok(Close::new(code.transpose()?.unwrap_or(1000), &reason))
-}
-
-/// The `subprotocol` of a `websocket.accept`.
-fn protocol_of(message: &Bound<'_, PyDict>) -> PyResult<Option<HeaderValue>> {
-    let given = message.get_item(intern!(message.py(), "subprotocol"))?;
-    let Some(given) = given.filter(|given| !given.is_none()) else {
-        return Ok(None);
-    };
-    let given = given.cast::<PyString>()?;
-    HeaderValue::try_from(given.to_str()?)
-        .map(Some)
-        .map_err(|_| PyValueError::new_err("the subprotocol is not valid"))
 }

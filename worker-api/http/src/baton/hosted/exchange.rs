@@ -2,23 +2,21 @@
 //! whenever that likes.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
-use http_body::{Body, Frame, SizeHint};
+use http::StatusCode;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::Service;
 
 use super::super::executor::{Core, Job};
 use super::super::files::Files;
 use super::super::lead::Lead;
-use super::super::outgoing::Outgoing;
-use super::super::pipe::{Sender, pipe};
+use super::answer::{Answer, Outflow, Told};
 use super::socket::Switching;
 use super::{Desk, LoopHandler};
 
@@ -104,25 +102,8 @@ pub struct Reply {
 impl Reply {
     /// Answers. The second answer, and one that nobody waits for, is dropped.
     pub fn send(&self, head: http::response::Parts, answer: Answer) {
-        let files = &self.exchange.files;
-        let (outgoing, told) = match answer.0 {
-            Kind::Bytes(bytes) => (Outgoing::Bytes(bytes), None),
-            Kind::File { file, offset, len } => {
-                let files = files.clone();
-                let file = Outgoing::File {
-                    file,
-                    offset,
-                    len,
-                    files,
-                };
-                (file, None)
-            }
-            Kind::Stream(receiver, len) => {
-                let told = Arc::clone(&self.exchange);
-                (Outgoing::Pipe(receiver, len), Some(told))
-            }
-        };
-        let body = Outflow { outgoing, told };
+        let told = Arc::clone(&self.exchange) as Arc<dyn Told>;
+        let body = answer.flow(&self.exchange.files, told);
         let response = http::Response::from_parts(head, body);
         let (task, _dropped) = {
             let mut state = self.exchange.lock();
@@ -166,66 +147,6 @@ impl Drop for Reply {
     }
 }
 
-/// The body of an answer.
-pub struct Answer(Kind);
-
-enum Kind {
-    Bytes(Bytes),
-    File { file: File, offset: u64, len: u64 },
-    Stream(super::super::pipe::Receiver, Option<u64>),
-}
-
-impl Answer {
-    /// All of it.
-    #[must_use]
-    pub fn bytes(bytes: Bytes) -> Self {
-        Self(Kind::Bytes(bytes))
-    }
-
-    /// `len` bytes of a file from `offset` on, sent by the kernel.
-    #[must_use]
-    pub fn file(file: File, offset: u64, len: u64) -> Self {
-        Self(Kind::File { file, offset, len })
-    }
-
-    /// What is given to the other end, of which it says how long it is.
-    #[must_use]
-    pub fn stream(len: Option<u64>) -> (StreamBody, Self) {
-        let (sender, receiver) = pipe();
-        (StreamBody(sender), Self(Kind::Stream(receiver, len)))
-    }
-}
-
-/// The app's end of a streamed answer. Dropped before its end, the answer is cut off.
-pub struct StreamBody(Sender);
-
-impl StreamBody {
-    /// Adds a piece.
-    ///
-    /// # Errors
-    /// The client has gone away.
-    pub fn push(&self, chunk: Bytes) -> io::Result<()> {
-        self.0.push(chunk).map_err(|_| gone())
-    }
-
-    /// Ready when the client has taken enough for another piece.
-    ///
-    /// # Errors
-    /// The client has gone away.
-    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_room(cx).map_err(|_| gone())
-    }
-
-    /// That was all.
-    pub fn finish(&self, trailers: Option<HeaderMap>) {
-        self.0.finish(trailers);
-    }
-}
-
-fn gone() -> io::Error {
-    io::ErrorKind::BrokenPipe.into()
-}
-
 /// What the app and the connection share of a request.
 struct Exchange {
     files: Files,
@@ -261,6 +182,12 @@ impl Exchange {
     }
 }
 
+impl Told for Exchange {
+    fn has_ended(&self, is_whole: bool) {
+        self.end(is_whole);
+    }
+}
+
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange").finish_non_exhaustive()
@@ -290,41 +217,6 @@ impl Drop for Open {
 impl fmt::Debug for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Open")
-    }
-}
-
-/// The body of an answer, as hyper takes it.
-pub(in crate::baton) struct Outflow {
-    outgoing: Outgoing,
-    /// Who is told when hyper lets go of it.
-    told: Option<Arc<Exchange>>,
-}
-
-impl Drop for Outflow {
-    fn drop(&mut self) {
-        if let Some(exchange) = &self.told {
-            exchange.end(self.outgoing.is_end_stream());
-        }
-    }
-}
-
-impl Body for Outflow {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.get_mut().outgoing).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.outgoing.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.outgoing.size_hint()
     }
 }
 
