@@ -231,12 +231,10 @@ impl<T: Socket> Write for Io<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.usable()?.poll_flush(cx))?;
         self.link.flushed();
-        if self
-            .intake
-            .as_ref()
-            .is_some_and(|intake| intake.waits_for_answer())
-        {
-            // Perhaps this was it, and hyper does not try to read again on its own.
+        let intake = self.intake.as_ref();
+        let waits = intake.is_some_and(|intake| intake.waits_for_answer());
+        if waits && self.link.state() != State::Running {
+            // This was it, and hyper does not try to read again on its own.
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))

@@ -224,3 +224,32 @@ fn a_unix_socket_is_served_as_well() {
     client.expect_end();
     assert_eq!(pod.drained(), (1, 0));
 }
+
+#[test]
+fn a_worker_rests_while_it_works_for_a_client_that_has_gone_or_wants_more() {
+    let mut pod = Pod::start();
+    let gone = pod.connect();
+    gone.ask("/hold");
+    pod.expect("holding");
+    drop(gone);
+    let mut eager = pod.connect();
+    eager.ask("/hold");
+    eager.ask("/hold");
+    pod.expect("holding");
+    let before = processor_time(&pod);
+    std::thread::sleep(Duration::from_millis(400));
+    let spent = processor_time(&pod) - before;
+    assert!(spent < Duration::from_millis(100), "{spent:?}");
+    pod.release();
+    pod.release();
+    assert_eq!(eager.reply().status, 200);
+}
+
+/// What the worker has had so far.
+fn processor_time(pod: &Pod) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pod.row().pid)).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks = fields.split(' ').skip(11).take(2);
+    let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
