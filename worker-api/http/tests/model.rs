@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use relay::{Ground, Relay};
+use relay::{Ground, Relay, Took};
 use state::TaskState;
 
 /// What a call does.
@@ -215,7 +215,7 @@ impl Ground for Here {
         });
     }
 
-    fn call(&self, key: usize) -> bool {
+    fn call(&self, key: usize) -> Took {
         let running = self.0.in_calls.fetch_add(1, Ordering::Relaxed);
         assert!(running < self.0.permits, "more calls than permits");
         let helper = self.0.kinds.len();
@@ -231,7 +231,11 @@ impl Ground for Here {
         self.0.in_calls.fetch_sub(1, Ordering::Relaxed);
         self.0.tasks[key].mail.lock().unwrap().answered = true;
         self.wake(key);
-        kind != Kind::Fast
+        match kind {
+            Kind::Fast => Took::AMoment,
+            Kind::Waits => Took::Long,
+            Kind::Announces => Took::Short,
+        }
     }
 
     fn rest(&self) {}

@@ -16,13 +16,15 @@ use super::around::Surroundings;
 use super::hang::{self, Clocks};
 use super::lead::Lead;
 use super::reactor::Reactor;
-use super::relay::{Ground, Relay};
+use super::relay::{Ground, Relay, Took};
 use super::state::TaskState;
 use super::timers::Timers;
 use crate::accept::Gate;
 
 /// So long work goes on before the kernel is asked again what else there is.
 const TURN: Duration = Duration::from_millis(1);
+/// A call that lasted no longer, with the work around it, leaves the caches as they were.
+const MOMENT: Duration = Duration::from_micros(20);
 /// A call that lasted so long is not the last of its kind: its thread takes the next one at once.
 const LONG: Duration = Duration::from_millis(1);
 
@@ -195,12 +197,16 @@ impl Ground for Core {
         task.run();
     }
 
-    fn call(&self, job: Arc<dyn Job>) -> bool {
+    fn call(&self, job: Arc<dyn Job>) -> Took {
         let begun = self.timers.now();
         hang::moves(self.timers.nanos());
         job.run();
         hang::ends();
-        self.timers.tick().saturating_duration_since(begun) >= LONG
+        match self.timers.tick().saturating_duration_since(begun) {
+            time if time < MOMENT => Took::AMoment,
+            time if time < LONG => Took::Short,
+            _ => Took::Long,
+        }
     }
 
     fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {

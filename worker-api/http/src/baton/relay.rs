@@ -8,6 +8,8 @@ use super::queue::{Ended, Next, Queue, Turn};
 
 /// So many tasks run before the kernel is asked what else there is.
 const TASKS: u32 = 256;
+/// So many run before the next call, where calls are made in a row.
+const AT_ONCE: u32 = 64;
 
 /// The baton, those who run with it, and what they run for.
 pub(crate) struct Relay<T, C> {
@@ -24,8 +26,8 @@ pub(crate) trait Ground {
     type Call;
     /// Runs a task.
     fn run(&self, task: Self::Task);
-    /// Makes a call. `true` if it took long.
-    fn call(&self, call: Self::Call) -> bool;
+    /// Makes a call.
+    fn call(&self, call: Self::Call) -> Took;
     /// Asks the kernel for events, and waits for some if told to; says `back` before it passes
     /// them on.
     fn poll_kernel(&self, wait: bool, back: impl FnOnce());
@@ -89,25 +91,30 @@ impl<T, C> Relay<T, C> {
         }
     }
 
-    /// A call is made as soon as a task has asked for it, and its answer is the next thing to be
-    /// worked on: a request is over before the next one begins, while all that it needs is in the
-    /// processor's cache.
+    /// A call that takes a moment is made as soon as a task has asked for it, and its answer is the
+    /// next thing to be worked on: a request is over before the next one begins, while all that it
+    /// needs is in the processor's cache. Calls that take longer need the cache for themselves: they
+    /// are made in a row, for as long as the kernel can wait, and then their answers are worked on.
     fn hold(&self, ground: &impl Ground<Task = T, Call = C>) -> Left {
         let (mut tasks, mut turn) = (0, Turn::Task);
         let mut jump = Jump::default();
+        let (mut in_a_row, mut before_calls) = (false, 0);
         loop {
             let wait = match self.queue.next(turn) {
                 Next::Task(task) => {
-                    (tasks, turn) = (tasks + 1, Turn::Call);
+                    (tasks, before_calls) = (tasks + 1, before_calls + 1);
+                    let more = in_a_row && before_calls < AT_ONCE;
+                    turn = if more { Turn::Task } else { Turn::Call };
                     jump.ran();
                     ground.run(task);
                     false
                 }
                 Next::Call(call) => {
-                    if !self.put_down_for(ground, call, &mut jump) {
+                    let Some(took) = self.put_down_for(ground, call, &mut jump) else {
                         return Left::Baton;
-                    }
-                    turn = Turn::Task;
+                    };
+                    (in_a_row, before_calls) = (took == Took::Short, 0);
+                    turn = if in_a_row { Turn::Call } else { Turn::Task };
                     false
                 }
                 Next::Sleep if !ground.has_tasks() && self.queue.is_quiet() => {
@@ -116,44 +123,55 @@ impl<T, C> Relay<T, C> {
                 Next::Sleep => true,
             };
             if wait || tasks > TASKS || ground.is_stale() {
-                tasks = 0;
+                (tasks, turn) = (0, Turn::Task);
                 ground.poll_kernel(wait, || self.queue.awake());
             }
         }
     }
 
-    /// Makes a call on this thread, without the baton. `false` if it is another's afterwards.
+    /// Makes a call on this thread, without the baton. `None` if it is another's afterwards.
     fn put_down_for(
         &self,
         ground: &impl Ground<Task = T, Call = C>,
         call: C,
         jump: &mut Jump,
-    ) -> bool {
+    ) -> Option<Took> {
         if self.baton.put_down() && self.crew.summon() && !ground.start_thread() {
             self.crew.not_started(&self.baton);
         }
-        let mut long = ground.call(call);
+        let mut took = ground.call(call);
         if self.baton.take() {
             // Whoever holds the baton does not sleep: nobody is to be woken.
-            if self.queue.call_returned(jump.is_allowed()) {
+            let may_jump = took == Took::AMoment && jump.is_allowed();
+            if self.queue.call_returned(may_jump) {
                 *jump = Jump { ran: 0 };
             }
-            return true;
+            return Some(took);
         }
         // Long calls follow each other on this thread, beside the holder of the baton. After a
         // short one it is better to be one thread again.
         loop {
-            match self.queue.call_ended(long) {
-                Ended::Next(call) => long = ground.call(call),
+            match self.queue.call_ended(took == Took::Long) {
+                Ended::Next(call) => took = ground.call(call),
                 Ended::Idle { wake } => {
                     if wake {
                         ground.wake_kernel();
                     }
-                    return self.baton.take();
+                    return self.baton.take().then_some(took);
                 }
             }
         }
     }
+}
+
+/// How long a call took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Took {
+    /// Hardly longer than the work around it.
+    AMoment,
+    Short,
+    /// So long that others should not wait for it.
+    Long,
 }
 
 /// Who was woken by a call may jump the queue, but not twice running: a client that sends request
