@@ -33,17 +33,19 @@ help:
 	@echo "make bench-python-restart  from a killed worker to its replacement (1 minute)"
 	@echo "make soak-python  Python apps in mixed load with clients that leave: leaks (10 minutes; SECONDS=60)"
 
-# The main job: two workers of the axum example, and what to try with them.
+# The main job: two workers of the axum example, and what to try with them. The shell that prints it
+# becomes the master, whose pid it knows.
 run: build
 	@echo
 	@echo "Serving on http://127.0.0.1:$(PORT). Try, in another terminal:"
-	@echo "  curl http://127.0.0.1:$(PORT)/health          a worker's own health"
-	@echo "  curl http://127.0.0.1:$(OPS_PORT)/status          what the master sees"
-	@echo "  kill -HUP  \$$(pgrep -nx gracefork)           reload: new workers, nothing lost"
-	@echo "  kill -TERM \$$(pgrep -nx gracefork)           unhealthy for 5 s while it serves on, then out"
-	@echo "Ctrl-C drains at once."
-	@echo
-	@target/release/gracefork -b 127.0.0.1:$(PORT) -w 2 --lameduck 5s --health-listen 127.0.0.1:$(OPS_PORT) target/release/axum-app
+	@echo "  curl http://127.0.0.1:$(PORT)/health      a worker's own health"
+	@echo "  curl http://127.0.0.1:$(OPS_PORT)/status      what the master sees"
+	@pid=$$$$; \
+	echo "  kill -HUP  $$pid    reload: new workers, nothing lost"; \
+	echo "  kill -TERM $$pid    unhealthy for 5 s while it serves on, then out"; \
+	echo "Ctrl-C drains at once. Other ports: make run PORT=8001 OPS_PORT=9091"; \
+	echo; \
+	exec target/release/gracefork -b 127.0.0.1:$(PORT) -w 2 --lameduck 5s --health-listen 127.0.0.1:$(OPS_PORT) target/release/axum-app
 
 build: toolchain
 	cargo build --release
