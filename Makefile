@@ -25,7 +25,7 @@ help:
 	@echo "make test   every test: units, simulation, end to end"
 	@echo "make model  the baton's hand-over in more orders than the tests try (takes long)"
 	@echo "make check  formatting and lints, as CI does"
-	@echo "make bench  measure the master, and print a table (4 minutes)"
+	@echo "make bench  measure the master, and print a table (3 minutes)"
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
 	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
 	@echo "make bench-python  Python apps, beside the servers that they run on (8 minutes)"
