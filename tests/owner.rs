@@ -73,7 +73,7 @@ fn user_may_run(program: &Path, args: &[&str]) -> bool {
 
 /// Workers that are programs, as far as this machine lets their user run them.
 fn programs() -> Vec<Builder> {
-    let examples = ["axum-app", "mio-app"].map(|name| example(name));
+    let examples = ["axum-app", "mio-app"].map(example);
     let runnable = |program: &Program| {
         let path = program.path.to_str().unwrap();
         user_may_run(Path::new("/usr/bin/test"), &["-x", path])

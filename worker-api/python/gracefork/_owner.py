@@ -1,4 +1,4 @@
-"""Who a worker runs as: ``user``, ``group`` and ``initgroups``, in numbers that the master found."""
+"""Who a worker runs as: ``user``, ``group``, ``initgroups``, in numbers that the master found."""
 
 from __future__ import annotations
 
