@@ -42,6 +42,17 @@ fn assert_owned(server: &Server) {
     assert!(identity(server.pid())[0].starts_with("0 0 0"));
 }
 
+/// SIGHUP, until there are only new workers.
+#[track_caller]
+fn reload(server: &Server) {
+    let before = server.status().generation;
+    server.signal(Signal::HUP);
+    server.wait_status("the new generation alone", |status| {
+        let mut workers = status.workers.iter();
+        workers.all(|worker| worker.generation > before) && status.ready_workers == 2
+    });
+}
+
 /// Runs a program as root without what these options of setpriv take from it.
 fn setpriv(options: &[&str], program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
@@ -107,12 +118,8 @@ fn native_workers_are_the_user_all_their_life_long_and_lose_nothing() {
         let load = Load::start(&server.target);
         load.wait_for(100);
         let victim = server.watch(server.worker_pids()[0]);
-        server.signal(Signal::HUP);
+        reload(&server);
         server.wait_gone(&victim);
-        server.wait_status("the reload", |status| {
-            let reload = status.last_reload.as_ref();
-            reload.is_some_and(|reload| reload.outcome == "done") && status.ready_workers == 2
-        });
         assert_owned(&server);
         load.wait_for(200);
         server.signal(Signal::TERM);
@@ -130,7 +137,7 @@ fn a_worker_that_hangs_at_the_end_is_killed_though_it_is_somebody_else() {
     };
     let server = owned(builder)
         .level("plain")
-        .set("workers.ready_after", "300ms")
+        .silent()
         .drain_timeout("500ms")
         .start();
     assert_owned(&server);
@@ -158,10 +165,7 @@ fn plain_workers_learn_that_the_master_was_killed() {
     let Some(builder) = script("plain.py") else {
         return skip("an interpreter that any user may execute");
     };
-    let server = owned(builder)
-        .level("plain")
-        .set("workers.ready_after", "300ms")
-        .start();
+    let server = owned(builder).level("plain").silent().start();
     assert_owned(&server);
     let workers = server.watch_workers();
     server.signal(Signal::KILL);
@@ -180,11 +184,7 @@ fn the_user_is_another_after_a_reload_that_names_one() {
     assert_eq!(identity(server.worker_pids()[0]), own);
     server.set("security.user", i64::from(USER));
     server.set("security.group", i64::from(GROUP));
-    server.signal(Signal::HUP);
-    server.wait_status("the reload", |status| {
-        let reload = status.last_reload.as_ref();
-        reload.is_some_and(|reload| reload.outcome == "done") && status.workers.len() == 2
-    });
+    reload(&server);
     assert_owned(&server);
     server.shut_down();
 }
@@ -223,6 +223,27 @@ fn the_socket_and_the_access_log_are_theirs_and_a_new_one_too() {
     assert_eq!(of(&log).0, USER);
     assert_eq!(server.log.count(&["cannot be reopened"]), 0);
     server.shut_down();
+}
+
+#[test]
+fn an_access_log_that_they_may_not_write_to_is_told_at_the_start() {
+    let Some(builder) = programs().pop() else {
+        return skip(NEEDS);
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    fs::write(&log, "of the time as root\n").unwrap();
+    let server = owned(builder)
+        .set("log.access", log.to_str().unwrap())
+        .spawn();
+    server.expect_exit(1);
+    server.wait_log(&["workers run as user 65533, group 65532, who may not write to it"]);
+    server.wait_log(&["help: chown 65533:65532", log.to_str().unwrap()]);
+    assert_eq!(
+        fs::metadata(&log).unwrap().uid(),
+        0,
+        "it is left whose it is"
+    );
 }
 
 /// What `gracefork check` says to these flags, as somebody.

@@ -85,12 +85,16 @@ impl Builder {
         Builder::new(program)
     }
 
-    /// A script that serves and says nothing to the master. That it has lived for a while does not
-    /// prove on a busy machine that its handlers stand: the script prints that it is up.
+    /// A script that serves and says nothing to the master.
     pub(crate) fn plain(script: &str, args: &[&str]) -> Builder {
-        let mut builder = Builder::python(script, args).set("workers.ready_after", "300ms");
-        builder.says = Some("is up");
-        builder
+        Builder::python(script, args).silent()
+    }
+
+    /// Its program says nothing to the master. That it has lived for a while does not prove on a
+    /// busy machine that its handlers stand: it prints that it is up.
+    pub(crate) fn silent(mut self) -> Builder {
+        self.says = Some("is up");
+        self.set("workers.ready_after", "300ms")
     }
 
     /// The hand-made native worker, with time for a slow Python to say that it is one.

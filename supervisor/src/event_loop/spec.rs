@@ -1,10 +1,10 @@
 //! What one generation of workers is started with.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -466,8 +466,30 @@ fn open_access_log(path: &Path, owner: Option<&Owner>) -> io::Result<()> {
         }),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // A link to what is not there yet is followed, and its file is ours.
-            options.create_new(false).create(true).open(path).map(drop)
+            let file = options.create_new(false).create(true).open(path)?;
+            let found = file.metadata()?;
+            match owner.filter(|owner| !may_write(owner, &found)) {
+                None => Ok(()),
+                Some(owner) => Err(io::Error::other(format!(
+                    "workers run as {owner}, who may not write to it\n  = help: chown {}:{} {}",
+                    owner.uid,
+                    owner.gid,
+                    path.display()
+                ))),
+            }
         }
         Err(error) => Err(error),
     }
+}
+
+/// By its mode, as the kernel looks at it: the first of the three that applies counts.
+fn may_write(owner: &Owner, file: &Metadata) -> bool {
+    let bit = if owner.uid == file.uid() {
+        0o200
+    } else if owner.groups.contains(&file.gid()) {
+        0o020
+    } else {
+        0o002
+    };
+    owner.uid == 0 || file.mode() & bit != 0
 }
