@@ -13,17 +13,22 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::{AddressFamily, RecvFlags};
 
 use crate::checks::Peer;
-use crate::cursor::poll_read_some;
 use crate::intake::{Intake, Supply};
 use crate::lifecycle::{Absence, State};
 use crate::link::{Link, Side};
+use crate::scratch::poll_through;
 
 /// What a driver's non-blocking stream socket has to offer.
 ///
 /// `poll_shutdown` must shut down the writing half and nothing else.
-pub trait Socket: Read + Write + AsFd + Unpin + Send + 'static {}
-
-impl<T: Read + Write + AsFd + Unpin + Send + 'static> Socket for T {}
+pub trait Socket: Write + AsFd + Unpin + Send + 'static {
+    /// Receives into the beginning of `buf`, as recv(2). Ready with how many bytes came, 0 at the
+    /// end; else `cx` is woken when there is something to receive.
+    ///
+    /// # Errors
+    /// What the kernel answers, but that it would block or was interrupted.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+}
 
 /// Asks the kernel whether a byte waits in the socket. A runtime's idea of readiness is of its
 /// last poll; this is of now.
@@ -138,8 +143,8 @@ impl<T: Socket> Io<T> {
                 Supply::Socket => {}
             }
             let mut given = 0;
-            let socket = Pin::new(&mut *socket);
-            let read = poll_read_some(socket, cx, buf, |came| {
+            let recv = |free: &mut [u8]| socket.poll_recv(cx, free);
+            let read = poll_through(buf, recv, |came| {
                 given = intake.take(came);
                 given
             });
@@ -168,7 +173,9 @@ impl<T: Socket> Io<T> {
         {
             return Poll::Ready(Ok(()));
         }
-        let came = ready!(poll_read_some(self.usable()?, cx, buf, <[u8]>::len))?;
+        let socket = self.usable()?.get_mut();
+        let recv = |free: &mut [u8]| socket.poll_recv(cx, free);
+        let came = ready!(poll_through(buf, recv, <[u8]>::len))?;
         self.link.came(came);
         Poll::Ready(Ok(()))
     }

@@ -1,7 +1,7 @@
 //! Polls the kernel, and tells tasks that a socket of theirs may be read or written again.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -100,9 +100,9 @@ impl Reactor {
     /// Watches a listener, as its seat says.
     pub(super) fn seat(&self, listener: &Arc<Listener>) -> io::Result<(Arc<Source>, Seat)> {
         let source = self.watch(listener.as_ref(), Interest::READABLE)?;
-        let seat = Seat::in_epoll_of(self.epoll(), source.token as u64, listener);
-        seat.map(|seat| (Arc::clone(&source), seat))
-            .inspect_err(|_| self.forget(&source))
+        let epoll = self.epoll().inspect_err(|_| self.forget(&source))?;
+        let seat = Seat::new(epoll, source.token as u64, Arc::clone(listener) as _);
+        Ok((source, seat))
     }
 
     /// Has a timer's descriptor end a wait when it rings.
@@ -112,9 +112,9 @@ impl Reactor {
             .register(&mut SourceFd(&raw), CLOCK, Interest::READABLE)
     }
 
-    /// The number of the epoll, which is open as long as this is.
-    pub(super) fn epoll(&self) -> RawFd {
-        self.registry.as_raw_fd()
+    /// The epoll, by a descriptor of one's own.
+    pub(super) fn epoll(&self) -> io::Result<OwnedFd> {
+        self.registry.as_fd().try_clone_to_owned()
     }
 
     /// The descriptor is closed. An event that is already under way may then meet the next one
