@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags};
 
 use crate::checks::Peer;
 use crate::intake::{Intake, Supply};
-use crate::lifecycle::{Absence, State};
+use crate::lifecycle::Absence;
 use crate::link::{Link, Side};
 use crate::scratch::{self, poll_through};
 
@@ -119,7 +119,7 @@ impl<T: Socket> Io<T> {
             intake.give_up();
         }
         loop {
-            let supply = intake.supply(buf, || link.state() == State::Running);
+            let supply = intake.supply(buf, || link.is_running());
             // A message that waited for the app's word is read only here.
             if let Some(news) = intake.news() {
                 link.tell(news);
@@ -289,7 +289,7 @@ impl<T: Socket> Write for Io<T> {
         if self.link.is_switched() {
             return Poll::Ready(Ok(()));
         }
-        if self.link.state() == State::Running {
+        if self.link.is_running() {
             self.attend(cx)?;
             return Poll::Ready(Ok(()));
         }

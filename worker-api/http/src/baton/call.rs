@@ -68,58 +68,54 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
     fn call(&self, mut request: http::Request<Incoming>) -> Answering<H> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        let client = handed_client().unwrap_or_else(|| Client::direct(None));
-        let asked = Asked {
-            client,
-            calls: Arc::clone(&self.calls),
+        let mut wanted = Box::new(Wanted {
+            request: Request::from_parts(head, RequestBody::whole(Bytes::new())),
+            client: handed_client().unwrap_or_else(|| Client::direct(None)),
             files: self.files.clone(),
-            head,
             upgrade,
-        };
+        });
         if body.is_end_stream() {
-            return Answering::Called(asked.call(RequestBody::whole(Bytes::new())));
+            return Answering::Called(self.calls.call(wanted));
         }
         if body.size_hint().exact().is_some_and(|len| len <= SMALL) {
-            return Answering::Receiving(Some(Box::new((asked, body, BytesMut::new()))));
+            return Answering::Receiving(Some(Box::new(Receiving {
+                calls: Arc::clone(&self.calls),
+                wanted,
+                body,
+                whole: BytesMut::new(),
+            })));
         }
-        let body = RequestBody::streamed(&self.calls.core, body);
-        Answering::Called(asked.call(body))
+        *wanted.request.body_mut() = RequestBody::streamed(&self.calls.core, body);
+        Answering::Called(self.calls.call(wanted))
     }
 }
 
-/// A request without its body.
-pub(super) struct Asked<H> {
-    client: Client,
-    calls: Arc<Calls<H>>,
-    files: Files,
-    head: http::request::Parts,
-    upgrade: OnUpgrade,
-}
-
-impl<H: Handler> Asked<H> {
-    fn call(self, body: RequestBody) -> Called<H> {
-        let wanted = Wanted {
-            request: Request::from_parts(self.head, body),
-            files: self.files,
-            upgrade: self.upgrade,
-        };
+impl<H: Handler> Calls<H> {
+    fn call(self: &Arc<Self>, wanted: Box<Wanted>) -> Called<H> {
         let call = Arc::new(Call {
-            calls: Arc::clone(&self.calls),
-            client: self.client,
+            calls: Arc::clone(self),
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
                 waiter: None,
             }),
         });
-        self.calls.core.call(Arc::clone(&call) as Arc<dyn Job>);
+        self.core.call(Arc::clone(&call) as Arc<dyn Job>);
         Called(call)
     }
 }
 
+/// A request whose small body is being received.
+pub(super) struct Receiving<H> {
+    calls: Arc<Calls<H>>,
+    wanted: Box<Wanted>,
+    body: Incoming,
+    whole: BytesMut,
+}
+
 /// A request on its way to a response.
 pub(super) enum Answering<H> {
-    /// Its small body is being received; `None` only for a moment.
-    Receiving(Option<Box<(Asked<H>, Incoming, BytesMut)>>),
+    /// `None` only for a moment.
+    Receiving(Option<Box<Receiving<H>>>),
     Called(Called<H>),
 }
 
@@ -132,20 +128,19 @@ impl<H: Handler> Future for Answering<H> {
             match this {
                 Self::Called(called) => return called.poll(cx).map(Ok),
                 Self::Receiving(receiving) => {
-                    if let Some(parts) = receiving {
-                        let (_, body, whole) = &mut **parts;
-                        while let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    if let Some(it) = receiving {
+                        while let Some(frame) = ready!(Pin::new(&mut it.body).poll_frame(cx)) {
                             let frame = frame.map_err(io::Error::other)?;
                             if let Ok(data) = frame.into_data() {
-                                whole.extend_from_slice(&data);
+                                it.whole.extend_from_slice(&data);
                             }
                         }
                     }
-                    let Some(parts) = receiving.take() else {
+                    let Some(mut it) = receiving.take() else {
                         return Poll::Pending;
                     };
-                    let (asked, _, whole) = *parts;
-                    *this = Self::Called(asked.call(RequestBody::whole(whole.freeze())));
+                    *it.wanted.request.body_mut() = RequestBody::whole(it.whole.freeze());
+                    *this = Self::Called(it.calls.call(it.wanted));
                 }
             }
         }
@@ -155,7 +150,6 @@ impl<H: Handler> Future for Answering<H> {
 /// One call; it is both the job and the place of its answer.
 struct Call<H> {
     calls: Arc<Calls<H>>,
-    client: Client,
     state: Mutex<State>,
 }
 
@@ -166,15 +160,17 @@ struct State {
 }
 
 enum Step {
-    Wanted(Wanted),
+    /// Its only move is by its box: a request is large.
+    Wanted(Box<Wanted>),
     Running,
     Answered(http::Response<Outgoing>),
     /// Nobody waits for it any more.
     Gone,
 }
 
-struct Wanted {
+pub(super) struct Wanted {
     request: Request,
+    client: Client,
     files: Files,
     upgrade: OnUpgrade,
 }
@@ -200,8 +196,12 @@ impl<H> Called<H> {
 
 impl<H> Drop for Called<H> {
     fn drop(&mut self) {
-        let before = std::mem::replace(&mut self.0.lock().step, Step::Gone);
-        drop(before);
+        let mut state = self.0.lock();
+        if !matches!(state.step, Step::Gone) {
+            let before = std::mem::replace(&mut state.step, Step::Gone);
+            drop(state);
+            drop(before);
+        }
     }
 }
 
@@ -223,12 +223,13 @@ impl<H: Handler> Job for Call<H> {
         let Step::Wanted(wanted) = before else { return };
         let Wanted {
             request,
+            client,
             files,
             upgrade,
-        } = wanted;
+        } = *wanted;
         let handler = &self.calls.handler;
         let reply = Reply {
-            client: self.client,
+            client,
             place: Arc::clone(&self) as Arc<dyn Place>,
             files,
             upgrade,
