@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -46,17 +45,18 @@ impl<H: Handler> Reception for Calls<H> {
 }
 
 /// The handler as a hyper service, for one connection.
-pub(super) struct Caller<H> {
+pub(super) struct Caller<H>(Arc<Shared<H>>);
+
+/// What the calls of a connection have in common.
+struct Shared<H> {
     calls: Arc<Calls<H>>,
     files: Files,
 }
 
 impl<H> Caller<H> {
     fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
-        Self {
-            calls: Arc::clone(calls),
-            files,
-        }
+        let calls = Arc::clone(calls);
+        Self(Arc::new(Shared { calls, files }))
     }
 }
 
@@ -71,8 +71,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
         let client = handed_client().unwrap_or_else(|| Client::direct(None));
         let asked = Asked {
             client,
-            calls: Arc::clone(&self.calls),
-            files: self.files.clone(),
+            shared: Arc::clone(&self.0),
             head,
             upgrade,
         };
@@ -82,7 +81,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
         if body.size_hint().exact().is_some_and(|len| len <= SMALL) {
             return Answering::Receiving(Some(Box::new((asked, body, BytesMut::new()))));
         }
-        let body = RequestBody::streamed(&self.calls.core, body);
+        let body = RequestBody::streamed(&self.0.calls.core, body);
         Answering::Called(asked.call(body))
     }
 }
@@ -90,8 +89,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
 /// A request without its body.
 pub(super) struct Asked<H> {
     client: Client,
-    calls: Arc<Calls<H>>,
-    files: Files,
+    shared: Arc<Shared<H>>,
     head: http::request::Parts,
     upgrade: OnUpgrade,
 }
@@ -100,19 +98,22 @@ impl<H: Handler> Asked<H> {
     fn call(self, body: RequestBody) -> Called<H> {
         let wanted = Wanted {
             request: Request::from_parts(self.head, body),
-            files: self.files,
             upgrade: self.upgrade,
         };
         let call = Arc::new(Call {
-            calls: Arc::clone(&self.calls),
+            shared: self.shared,
             client: self.client,
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
                 waiter: None,
             }),
         });
-        self.calls.core.call(Arc::clone(&call) as Arc<dyn Job>);
-        Called(call)
+        let core = &call.shared.calls.core;
+        core.call(Arc::clone(&call) as Arc<dyn Job>);
+        Called {
+            call,
+            is_over: false,
+        }
     }
 }
 
@@ -154,7 +155,7 @@ impl<H: Handler> Future for Answering<H> {
 
 /// One call; it is both the job and the place of its answer.
 struct Call<H> {
-    calls: Arc<Calls<H>>,
+    shared: Arc<Shared<H>>,
     client: Client,
     state: Mutex<State>,
 }
@@ -175,19 +176,23 @@ enum Step {
 
 struct Wanted {
     request: Request,
-    files: Files,
     upgrade: OnUpgrade,
 }
 
 /// Waits for a call's answer. Dropped, it takes back a call that has not begun.
-pub(super) struct Called<H>(Arc<Call<H>>);
+pub(super) struct Called<H> {
+    call: Arc<Call<H>>,
+    /// The answer was taken.
+    is_over: bool,
+}
 
 impl<H> Called<H> {
-    fn poll(&self, cx: &Context<'_>) -> Poll<http::Response<Outgoing>> {
-        let mut state = self.0.lock();
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<http::Response<Outgoing>> {
+        let mut state = self.call.lock();
         if matches!(state.step, Step::Answered(_))
             && let Step::Answered(response) = std::mem::replace(&mut state.step, Step::Gone)
         {
+            self.is_over = true;
             return Poll::Ready(response);
         }
         match &mut state.waiter {
@@ -200,8 +205,10 @@ impl<H> Called<H> {
 
 impl<H> Drop for Called<H> {
     fn drop(&mut self) {
-        let before = std::mem::replace(&mut self.0.lock().step, Step::Gone);
-        drop(before);
+        if !self.is_over {
+            let before = std::mem::replace(&mut self.call.lock().step, Step::Gone);
+            drop(before);
+        }
     }
 }
 
@@ -221,30 +228,23 @@ impl<H: Handler> Job for Call<H> {
             }
         };
         let Step::Wanted(wanted) = before else { return };
-        let Wanted {
-            request,
-            files,
-            upgrade,
-        } = wanted;
-        let handler = &self.calls.handler;
-        let reply = Reply {
-            client: self.client,
-            place: Arc::clone(&self) as Arc<dyn Place>,
-            files,
-            upgrade,
-        };
+        let Wanted { request, upgrade } = wanted;
+        let shared = Arc::clone(&self.shared);
+        let reply = Reply::new(self.client, self, upgrade);
+        let handler = &shared.calls.handler;
         if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
             tracing::error!("the app panicked");
-        }
-        if matches!(self.lock().step, Step::Running) {
-            self.answer(no_answer());
         }
     }
 }
 
 impl<H: Handler> Place for Call<H> {
     fn core(&self) -> &Arc<Core> {
-        &self.calls.core
+        &self.shared.calls.core
+    }
+
+    fn files(&self) -> &Files {
+        &self.shared.files
     }
 
     fn answer(&self, response: http::Response<Outgoing>) -> bool {
@@ -259,11 +259,4 @@ impl<H: Handler> Place for Call<H> {
         waiter.into_iter().for_each(Waker::wake);
         true
     }
-}
-
-fn no_answer() -> http::Response<Outgoing> {
-    let body = Bytes::from_static(b"Internal Server Error\n");
-    let mut response = http::Response::new(Outgoing::Bytes(body));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response
 }
