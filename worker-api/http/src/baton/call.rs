@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -46,17 +45,18 @@ impl<H: Handler> Reception for Calls<H> {
 }
 
 /// The handler as a hyper service, for one connection.
-pub(super) struct Caller<H> {
+pub(super) struct Caller<H>(Arc<Shared<H>>);
+
+/// What the calls of a connection have in common.
+struct Shared<H> {
     calls: Arc<Calls<H>>,
     files: Files,
 }
 
 impl<H> Caller<H> {
     fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
-        Self {
-            calls: Arc::clone(calls),
-            files,
-        }
+        let calls = Arc::clone(calls);
+        Self(Arc::new(Shared { calls, files }))
     }
 }
 
@@ -71,42 +71,44 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
         let mut wanted = Box::new(Wanted {
             request: Request::from_parts(head, RequestBody::whole(Bytes::new())),
             client: handed_client().unwrap_or_else(|| Client::direct(None)),
-            files: self.files.clone(),
             upgrade,
         });
         if body.is_end_stream() {
-            return Answering::Called(self.calls.call(wanted));
+            return Answering::Called(self.0.call(wanted));
         }
         if body.size_hint().exact().is_some_and(|len| len <= SMALL) {
             return Answering::Receiving(Some(Box::new(Receiving {
-                calls: Arc::clone(&self.calls),
+                shared: Arc::clone(&self.0),
                 wanted,
                 body,
                 whole: BytesMut::new(),
             })));
         }
-        *wanted.request.body_mut() = RequestBody::streamed(&self.calls.core, body);
-        Answering::Called(self.calls.call(wanted))
+        *wanted.request.body_mut() = RequestBody::streamed(&self.0.calls.core, body);
+        Answering::Called(self.0.call(wanted))
     }
 }
 
-impl<H: Handler> Calls<H> {
+impl<H: Handler> Shared<H> {
     fn call(self: &Arc<Self>, wanted: Box<Wanted>) -> Called<H> {
         let call = Arc::new(Call {
-            calls: Arc::clone(self),
+            shared: Arc::clone(self),
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
                 waiter: None,
             }),
         });
-        self.core.call(Arc::clone(&call) as Arc<dyn Job>);
-        Called(call)
+        self.calls.core.call(Arc::clone(&call) as Arc<dyn Job>);
+        Called {
+            call,
+            is_over: false,
+        }
     }
 }
 
 /// A request whose small body is being received.
 pub(super) struct Receiving<H> {
-    calls: Arc<Calls<H>>,
+    shared: Arc<Shared<H>>,
     wanted: Box<Wanted>,
     body: Incoming,
     whole: BytesMut,
@@ -140,7 +142,7 @@ impl<H: Handler> Future for Answering<H> {
                         return Poll::Pending;
                     };
                     *it.wanted.request.body_mut() = RequestBody::whole(it.whole.freeze());
-                    *this = Self::Called(it.calls.call(it.wanted));
+                    *this = Self::Called(it.shared.call(it.wanted));
                 }
             }
         }
@@ -149,7 +151,7 @@ impl<H: Handler> Future for Answering<H> {
 
 /// One call; it is both the job and the place of its answer.
 struct Call<H> {
-    calls: Arc<Calls<H>>,
+    shared: Arc<Shared<H>>,
     state: Mutex<State>,
 }
 
@@ -171,19 +173,23 @@ enum Step {
 pub(super) struct Wanted {
     request: Request,
     client: Client,
-    files: Files,
     upgrade: OnUpgrade,
 }
 
 /// Waits for a call's answer. Dropped, it takes back a call that has not begun.
-pub(super) struct Called<H>(Arc<Call<H>>);
+pub(super) struct Called<H> {
+    call: Arc<Call<H>>,
+    /// The answer was taken.
+    is_over: bool,
+}
 
 impl<H> Called<H> {
-    fn poll(&self, cx: &Context<'_>) -> Poll<http::Response<Outgoing>> {
-        let mut state = self.0.lock();
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<http::Response<Outgoing>> {
+        let mut state = self.call.lock();
         if matches!(state.step, Step::Answered(_))
             && let Step::Answered(response) = std::mem::replace(&mut state.step, Step::Gone)
         {
+            self.is_over = true;
             return Poll::Ready(response);
         }
         match &mut state.waiter {
@@ -196,10 +202,8 @@ impl<H> Called<H> {
 
 impl<H> Drop for Called<H> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        if !matches!(state.step, Step::Gone) {
-            let before = std::mem::replace(&mut state.step, Step::Gone);
-            drop(state);
+        if !self.is_over {
+            let before = std::mem::replace(&mut self.call.lock().step, Step::Gone);
             drop(before);
         }
     }
@@ -224,28 +228,24 @@ impl<H: Handler> Job for Call<H> {
         let Wanted {
             request,
             client,
-            files,
             upgrade,
         } = *wanted;
-        let handler = &self.calls.handler;
-        let reply = Reply {
-            client,
-            place: Arc::clone(&self) as Arc<dyn Place>,
-            files,
-            upgrade,
-        };
+        let shared = Arc::clone(&self.shared);
+        let reply = Reply::new(client, self, upgrade);
+        let handler = &shared.calls.handler;
         if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
             tracing::error!("the app panicked");
-        }
-        if matches!(self.lock().step, Step::Running) {
-            self.answer(no_answer());
         }
     }
 }
 
 impl<H: Handler> Place for Call<H> {
     fn core(&self) -> &Arc<Core> {
-        &self.calls.core
+        &self.shared.calls.core
+    }
+
+    fn files(&self) -> &Files {
+        &self.shared.files
     }
 
     fn answer(&self, response: http::Response<Outgoing>) -> bool {
@@ -260,11 +260,4 @@ impl<H: Handler> Place for Call<H> {
         waiter.into_iter().for_each(Waker::wake);
         true
     }
-}
-
-fn no_answer() -> http::Response<Outgoing> {
-    let body = Bytes::from_static(b"Internal Server Error\n");
-    let mut response = http::Response::new(Outgoing::Bytes(body));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response
 }
