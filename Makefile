@@ -25,7 +25,7 @@ help:
 	@echo "make test   every test: units, simulation, end to end"
 	@echo "make model  the baton's hand-over in more orders than the tests try (takes long)"
 	@echo "make check  formatting and lints, as CI does"
-	@echo "make bench  measure the master, and print a table (4 minutes)"
+	@echo "make bench  measure the master, and print a table (3 minutes)"
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
 	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
 	@echo "make bench-python  Python apps, beside the servers that they run on (8 minutes)"
@@ -33,17 +33,19 @@ help:
 	@echo "make bench-python-restart  from a killed worker to its replacement (1 minute)"
 	@echo "make soak-python  Python apps in mixed load with clients that leave: leaks (10 minutes; SECONDS=60)"
 
-# The main job: two workers of the axum example, and what to try with them.
+# The main job: two workers of the axum example, and what to try with them. The shell that prints it
+# becomes the master, whose pid it knows.
 run: build
 	@echo
 	@echo "Serving on http://127.0.0.1:$(PORT). Try, in another terminal:"
-	@echo "  curl http://127.0.0.1:$(PORT)/health          a worker's own health"
-	@echo "  curl http://127.0.0.1:$(OPS_PORT)/status          what the master sees"
-	@echo "  kill -HUP  \$$(pgrep -nx gracefork)           reload: new workers, nothing lost"
-	@echo "  kill -TERM \$$(pgrep -nx gracefork)           unhealthy for 5 s while it serves on, then out"
-	@echo "Ctrl-C drains at once."
-	@echo
-	@target/release/gracefork -b 127.0.0.1:$(PORT) -w 2 --lameduck 5s --health-listen 127.0.0.1:$(OPS_PORT) target/release/axum-app
+	@echo "  curl http://127.0.0.1:$(PORT)/health      a worker's own health"
+	@echo "  curl http://127.0.0.1:$(OPS_PORT)/status      what the master sees"
+	@pid=$$$$; \
+	echo "  kill -HUP  $$pid    reload: new workers, nothing lost"; \
+	echo "  kill -TERM $$pid    unhealthy for 5 s while it serves on, then out"; \
+	echo "Ctrl-C drains at once. Other ports: make run PORT=8001 OPS_PORT=9091"; \
+	echo; \
+	exec target/release/gracefork -b 127.0.0.1:$(PORT) -w 2 --lameduck 5s --health-listen 127.0.0.1:$(OPS_PORT) target/release/axum-app
 
 build: toolchain
 	cargo build --release

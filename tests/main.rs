@@ -24,6 +24,7 @@ mod host;
 mod idle;
 mod misbehaviour;
 mod ops;
+mod owner;
 mod pid1;
 mod python;
 mod recycle;

@@ -204,6 +204,31 @@ fn file_mode_bits_are_those_that_were_asked_for() {
 }
 
 #[test]
+fn workers_are_the_user_that_was_asked_for_and_the_host_is_not() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("root, to run workers as somebody else");
+    }
+    let site = Site::new();
+    site.app(
+        "one",
+        "import os\nprint('imported by', os.getresuid(), os.getgroups())\n",
+    );
+    // What is given over the file counts, as everywhere.
+    site.config("user = 1\ngroup = 1\ndef post_fork(server, worker):\n    print('hook of', worker.cfg.uid)\n");
+    let builder = site.builder().set("security.user", 65_533);
+    let server = builder.set("security.group", 65_532).start();
+    server.wait_log(&["hook of 65533"]);
+    server.wait_log(&["imported by (65533, 65533, 65533) [65532]"]);
+    assert_eq!(version(&server), "one");
+    let killed = server.watch(server.worker_pids()[0]);
+    killed.signal(Signal::KILL);
+    server.wait_status("a new worker", |status| {
+        status.workers.iter().any(|worker| worker.restarts == 1) && status.ready_workers == 2
+    });
+    server.shut_down();
+}
+
+#[test]
 fn a_fork_of_a_preloaded_app_is_ready_at_once() {
     let site = Site::new();
     site.app("one", "import time\ntime.sleep(1)\n");

@@ -184,7 +184,7 @@ impl Drain {
     pub(crate) fn advance(&self, stage: Stage) {
         let before = self.shared.stage.fetch_max(stage as u8, Ordering::SeqCst);
         if before < stage as u8 {
-            tracing::info!(?stage, "drain stage");
+            tracing::debug!(?stage, "drain stage");
             self.shared.waiters.wake_all();
             self.shared.events().iter().for_each(signal);
         }

@@ -52,10 +52,6 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--cert-reqs", "--ssl-version"], TLS),
     (&["--reload-extra-file", "--spew"], "reload with SIGHUP"),
     (
-        &["--initgroups"],
-        "start as the user that the workers run as",
-    ),
-    (
         &["--pythonpath"],
         "set PYTHONPATH in the environment, or `env.PYTHONPATH`",
     ),

@@ -122,8 +122,6 @@ fn flags_that_are_not_obeyed_are_refused_by_name() {
         "error: `--reload` is not supported yet: leave it out\n"
     );
     for flag in [
-        "-u www",
-        "-g www",
         "-D",
         "--pid x",
         "-p x",

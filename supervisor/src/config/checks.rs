@@ -3,6 +3,7 @@
 use super::environment;
 use super::load::{Layers, Loaded, Sources};
 use super::origin::{Origin, Place};
+use super::owner;
 use super::problem::{Problem, Problems};
 use super::python;
 use super::shutdown;
@@ -18,6 +19,7 @@ pub(crate) fn finish(mut layers: Layers, sources: &Sources) -> Result<Loaded, Pr
     if complete {
         listeners(&mut layers);
         workers(&mut layers);
+        owner::settle(&mut layers);
         shutdown::settle(&mut layers, environment::under_kubernetes(&sources.env));
     }
     if !layers.problems.is_empty() {

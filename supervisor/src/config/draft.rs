@@ -7,6 +7,7 @@ use std::time::Duration;
 use worker_api::AllowedIps;
 
 use super::field::{Automatic, Given, Program};
+use super::owner::{GroupId, UserId};
 use super::python::{Interface, Lifespan, Loop};
 use super::{
     AccessFormat, AccessLog, App, Config, Health, Http, Level, Listen, Log, LogFile, LogFormat,
@@ -29,6 +30,8 @@ pub(crate) struct Draft {
     pub(crate) probe: ProbeDraft,
     /// Becomes `python`, for a Python app.
     pub(crate) python: PythonDraft,
+    /// Becomes `security.owner`.
+    pub(crate) security: SecurityDraft,
 }
 
 /// The keys of `python`, whatever the app turns out to be.
@@ -39,6 +42,14 @@ pub(crate) struct PythonDraft {
     pub(crate) event_loop: Loop,
     pub(crate) lifespan: Lifespan,
     pub(crate) config: Given<PathBuf>,
+}
+
+/// The keys of `security` that say who workers run as.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct SecurityDraft {
+    pub(crate) user: Given<UserId>,
+    pub(crate) group: Given<GroupId>,
+    pub(crate) initgroups: bool,
 }
 
 /// The keys of `shutdown.probe` that were given.
@@ -65,6 +76,7 @@ impl Draft {
                 lifespan: Lifespan::Auto,
                 config: Given::default(),
             },
+            security: SecurityDraft::default(),
         }
     }
 }
@@ -106,7 +118,10 @@ fn blank_config() -> Config {
             access_format: AccessFormat(String::new()),
         },
         python: None,
-        security: Security { umask: None },
+        security: Security {
+            owner: None,
+            umask: None,
+        },
     }
 }
 

@@ -15,6 +15,7 @@ mod field;
 mod file;
 mod load;
 mod origin;
+mod owner;
 mod print;
 mod problem;
 mod python;
@@ -44,6 +45,7 @@ pub use choice::{Level, LogFormat, LogLevel, StopSignal};
 pub use environment::environment;
 pub use load::{Flag, GunicornArgs, Loaded, Sources, load};
 pub use origin::Origin;
+pub use owner::Owner;
 pub use problem::{Problem, Problems};
 pub use python::{
     Evaluated, Interface, Lifespan, Loop, Unevaluated, find_interpreter, unevaluated,
@@ -261,6 +263,8 @@ pub struct Python {
 /// What workers may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Security {
+    /// Who they run as; `None`: as the master does.
+    pub owner: Option<Owner>,
     /// File mode bits that they never set; `None` leaves the master's.
     pub umask: Option<u32>,
 }

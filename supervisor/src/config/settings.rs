@@ -6,6 +6,7 @@
 mod app;
 mod later;
 mod python;
+mod security;
 mod serving;
 mod shutdown;
 mod workers;
@@ -133,6 +134,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> + Clone {
     supported
         .chain(serving::SETTINGS)
         .chain(python::SETTINGS)
+        .chain(security::SETTINGS)
         .chain(later::SETTINGS)
 }
 

@@ -3,6 +3,7 @@
 mod budget;
 mod file;
 mod layers;
+mod owner;
 mod python;
 
 use std::collections::BTreeMap;

@@ -262,6 +262,11 @@ impl EventLoop {
             Ok(()) => debug!("log reopened"),
             Err(error) => warn!("the log cannot be reopened, the old file is kept: {error}"),
         }
+        for spec in self.specs.values() {
+            if let Err(error) = spec.renew_access_log() {
+                warn!("the access log cannot be made anew: {error}");
+            }
+        }
         self.have_hosts_reopen();
         let natives = self
             .fleet

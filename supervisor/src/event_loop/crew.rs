@@ -13,6 +13,7 @@ use rustix::process::Pid;
 use worker_api::message::Command;
 use worker_api::scoreboard::{RequestUnderway, Row, RowSnapshot, Scoreboard};
 
+use crate::config::Owner;
 use crate::fleet::{Generation, Order, SpawnFailure, WorkerId};
 use crate::sys::channel::Channel;
 use crate::sys::notify::{NotifySocket, RunDirectory};
@@ -182,9 +183,10 @@ fn launch(
 ) -> Result<Process, SpawnFailure> {
     let system = |error: io::Error| SpawnFailure::System(error.to_string());
     let (channel, worker_end) = Channel::pair().map_err(system)?;
+    let owner = spec.config.security.owner.as_ref();
     let notify = spec
         .takes_notifications()
-        .then(|| NotifySocket::bind(directory, order.worker.0))
+        .then(|| NotifySocket::bind(directory, order.worker.0, owner))
         .transpose();
     let notify = notify.map_err(system)?;
     let control_fd = spec.first_free_fd();
@@ -205,9 +207,10 @@ fn launch(
         inherit: &spec.descriptors([worker_end.as_fd(), board.fd]),
         death_signal: spec.death_signal(),
         umask: spec.config.security.umask,
+        owner,
         output: None,
     })
-    .map_err(|error| failure(&error, &spec.program))?;
+    .map_err(|error| failure(&error, &spec.program, owner))?;
     let stop_signal = spec.config.workers.stop_signal.number();
     let process = Process::new(child, order, row, channel);
     Ok(Process {
@@ -217,9 +220,10 @@ fn launch(
     })
 }
 
-/// What a program that could not be started says of the next try.
-pub(super) fn failure(error: &SpawnError, program: &Path) -> SpawnFailure {
+/// What a program that could not be started says of the next try. `owner`: whom it was to run as.
+pub(super) fn failure(error: &SpawnError, program: &Path, owner: Option<&Owner>) -> SpawnFailure {
     let program = program.display();
+    let role = owner.map_or_else(String::new, |owner| format!(", as {owner}"));
     match error {
         SpawnError::Nul(_) => SpawnFailure::App(error.to_string()),
         SpawnError::Child {
@@ -231,7 +235,11 @@ pub(super) fn failure(error: &SpawnError, program: &Path) -> SpawnFailure {
         SpawnError::Child {
             step: Step::Exec | Step::Chdir,
             source,
-        } => SpawnFailure::App(format!("{program}: {error}", error = source)),
+        } => SpawnFailure::App(format!("{program}: {source}{role}")),
+        SpawnError::Child {
+            step: Step::Owner,
+            source,
+        } => SpawnFailure::Config(format!("{program}: {source}{role}")),
         SpawnError::Child { .. } | SpawnError::Pidfd(_) | SpawnError::System(_) => {
             SpawnFailure::System(error.to_string())
         }

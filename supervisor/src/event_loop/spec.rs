@@ -4,11 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::{self, AccessLog, Config, Http, Loaded, Origin, WorkerCount};
+use crate::config::{self, AccessLog, Config, Http, Loaded, Origin, Owner, WorkerCount};
 use crate::fleet::{self, Level, Policy};
 use crate::sys::cgroup;
 use crate::sys::listener::{BindError, Inherited, Listener, bind};
@@ -135,6 +136,20 @@ impl Spec {
         FIRST_FD + listening.unwrap_or(RawFd::MAX - FIRST_FD)
     }
 
+    /// A new access log where the old one was moved away: the workers' user need not be allowed to
+    /// make one.
+    ///
+    /// # Errors
+    /// The file cannot be made, or not be given to them.
+    pub fn renew_access_log(&self) -> io::Result<()> {
+        match (&self.access_log, &self.config.security.owner) {
+            (Some(path), Some(owner)) if path != "-" => {
+                open_access_log(Path::new(path), Some(owner))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a host forks the workers.
     #[must_use]
     pub fn is_hosted(&self) -> bool {
@@ -182,6 +197,12 @@ impl Spec {
         set("GRACEFORK_WORKER_COUNT", self.count().to_string().into());
         set("GRACEFORK_LOG_LEVEL", self.config.log.level.name().into());
         set("GRACEFORK_LOG_FORMAT", self.config.log.format.name().into());
+        if let Some(Owner { uid, gid, groups }) = &self.config.security.owner {
+            let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+            set("GRACEFORK_UID", uid.to_string().into());
+            set("GRACEFORK_GID", gid.to_string().into());
+            set("GRACEFORK_GROUPS", groups.join(",").into());
+        }
         let hang_timeout = workers.hang_timeout.unwrap_or_default();
         set("GRACEFORK_HANG_TIMEOUT_USEC", micros(hang_timeout).into());
         if let Some(python) = &self.config.python {
@@ -363,13 +384,13 @@ pub fn prepare(
     if by_default && !inherited.addresses().is_empty() {
         config.listen.bind = inherited.addresses().to_vec();
     }
-    let access_log = access_log(&config.log.access)?;
+    let access_log = access_log(&config)?;
     let mut listeners = Vec::new();
     for address in &config.listen.bind {
         let kept = before.iter().find(|listener| listener.address() == address);
         let listener = match kept {
             Some(listener) => Rc::clone(listener),
-            None => Rc::new(bind(address, &config.listen, inherited)?),
+            None => Rc::new(bind(address, &config.listen, &config.security, inherited)?),
         };
         listeners.push(listener);
     }
@@ -415,20 +436,13 @@ pub fn interpreter(
 }
 
 /// Whether the file can be opened is found out here, for a clear word and not a worker's death.
-fn access_log(access: &AccessLog) -> Result<Option<OsString>, PrepareError> {
-    let path = match access {
+fn access_log(config: &Config) -> Result<Option<OsString>, PrepareError> {
+    let path = match &config.log.access {
         AccessLog::Off => return Ok(None),
         AccessLog::Stdout => return Ok(Some("-".into())),
         AccessLog::Path(path) => path,
     };
-    // A FIFO is opened by its reader first, and would hold the master up.
-    let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
-    let opened = if is_special {
-        Ok(())
-    } else {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).open(path).map(drop)
-    };
+    let opened = open_access_log(path, config.security.owner.as_ref());
     let absolute = opened.and_then(|()| std::path::absolute(path));
     absolute
         .map(|path| Some(path.into_os_string()))
@@ -436,4 +450,24 @@ fn access_log(access: &AccessLog) -> Result<Option<OsString>, PrepareError> {
             path: path.clone(),
             source,
         })
+}
+
+/// A file that is new becomes the workers'. One that is there is left whose it is: what its name
+/// leads to may have been chosen by somebody who may write to the folder.
+fn open_access_log(path: &Path, owner: Option<&Owner>) -> io::Result<()> {
+    // A FIFO is opened by its reader first, and would hold the master up.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Ok(());
+    }
+    let mut options = OpenOptions::new();
+    match options.append(true).create_new(true).open(path) {
+        Ok(file) => owner.map_or(Ok(()), |owner| {
+            fchown(file, Some(owner.uid), Some(owner.gid))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // A link to what is not there yet is followed, and its file is ours.
+            options.create_new(false).create(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -60,6 +60,7 @@ impl Inquiry {
             inherit: &[],
             death_signal: Some(nix::libc::SIGKILL),
             umask: None,
+            owner: None,
             output: Some([output_end.as_fd(), error_end.as_fd()]),
         })?;
         Ok(Self {

@@ -10,10 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chownat};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::process::umask;
 use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 
-use crate::config::{BindAddress, Listen};
+use crate::config::{BindAddress, Listen, Owner, Security};
 
 use super::spawn::FIRST_FD;
 
@@ -31,6 +33,16 @@ pub enum BindError {
     /// A descriptor was named that is no listening socket.
     #[error("fd:{0} is not a listening socket that this process inherited")]
     NotListening(RawFd),
+    /// The file of a Unix socket cannot be given to the workers' user.
+    #[error("{address} cannot be given to {owner}: {source}; that takes CAP_CHOWN")]
+    Owner {
+        /// The address.
+        address: BindAddress,
+        /// Whose it was to be.
+        owner: Owner,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("cannot listen on {address}: {source}")]
     System {
@@ -157,13 +169,15 @@ fn inode(path: &Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|file| file.ino())
 }
 
-/// Listen on an address of `listen`.
+/// Listen on an address of `listen`. The file of a Unix socket is made as workers would make it,
+/// so that whoever may use what is theirs may connect.
 ///
 /// # Errors
 /// See [`BindError`].
 pub fn bind(
     address: &BindAddress,
     listen: &Listen,
+    security: &Security,
     inherited: &mut Inherited,
 ) -> Result<Listener, BindError> {
     let system = |source| BindError::System {
@@ -184,7 +198,14 @@ pub fn bind(
             }),
         BindAddress::Unix(path) => {
             remove_stale(path, address)?;
-            let (socket, file) = bind_unix(path, backlog).map_err(system)?;
+            let (socket, file) = bind_unix(path, backlog, security.umask).map_err(system)?;
+            if let Some(owner) = &security.owner {
+                give(path, owner).map_err(|source| BindError::Owner {
+                    address: address.clone(),
+                    owner: owner.clone(),
+                    source,
+                })?;
+            }
             Ok((socket, Some(file)))
         }
         BindAddress::Fd(number) => inherited.take(*number).map(|socket| (socket, None)),
@@ -217,15 +238,28 @@ fn bind_tcp(address: SocketAddr, only_v6: bool, backlog: i32) -> io::Result<Sock
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, backlog: i32) -> io::Result<(Socket, SocketFile)> {
+fn bind_unix(path: &Path, backlog: i32, mask: Option<u32>) -> io::Result<(Socket, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    let address = SockAddr::unix(path)?;
+    let before = mask.map(|mask| umask(Mode::from_raw_mode(mask)));
+    let bound = socket.bind(&address);
+    if let Some(before) = before {
+        umask(before);
+    }
+    bound?;
     let file = SocketFile {
         path: path.to_owned(),
         inode: inode(path).unwrap_or(0),
     };
     socket.listen(backlog)?;
     Ok((socket, file))
+}
+
+/// No link is followed: who may write to the folder could have put one there meanwhile.
+fn give(path: &Path, owner: &Owner) -> io::Result<()> {
+    let (user, group) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    Ok(chownat(CWD, path, Some(user), Some(group), flags)?)
 }
 
 /// A socket file that nobody answers on is what a killed server left behind.
@@ -320,17 +354,28 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
     use std::os::fd::IntoRawFd;
+    use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::net::UnixListener;
     use std::time::Duration;
 
     use super::*;
+
+    const NOTHING_SPECIAL: Security = Security {
+        owner: None,
+        umask: None,
+    };
 
     fn bind_one(address: &BindAddress) -> Result<Listener, BindError> {
         let listen = Listen {
             bind: vec![address.clone()],
             backlog: 16,
         };
-        bind(address, &listen, &mut Inherited::default())
+        bind(
+            address,
+            &listen,
+            &NOTHING_SPECIAL,
+            &mut Inherited::default(),
+        )
     }
 
     fn any_port() -> BindAddress {
@@ -401,6 +446,38 @@ mod tests {
         assert!(matches!(bind_one(&address), Err(BindError::InUse(_))));
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_file_of_a_unix_socket_is_made_as_its_owner_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let address = BindAddress::Unix(path.clone());
+        let listen = Listen {
+            bind: vec![address.clone()],
+            backlog: 16,
+        };
+        let own = std::fs::metadata(folder.path()).unwrap();
+        let is_root = own.uid() == 0;
+        let (uid, gid) = if is_root {
+            (65_533, 65_532)
+        } else {
+            (own.uid(), own.gid())
+        };
+        let security = Security {
+            owner: Some(Owner {
+                uid,
+                gid,
+                groups: vec![gid],
+            }),
+            umask: Some(0o117),
+        };
+        let _listener = bind(&address, &listen, &security, &mut Inherited::default()).unwrap();
+        let file = std::fs::metadata(&path).unwrap();
+        assert_eq!(
+            (file.uid(), file.gid(), file.mode() & 0o777),
+            (uid, gid, 0o660)
+        );
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! `NOTIFY_SOCKET`: a datagram socket a worker, for programs that speak sd_notify(3).
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use worker_api::message::MAX_MESSAGE;
 
 use super::channel::Received;
 use super::process::chance;
+use crate::config::Owner;
 
 /// Where notify sockets live: a private folder, where one can be written.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// A new folder that only this user can enter, in the first place that
+    /// A new folder that only this user can look into, in the first place that
     /// allows it; else none, and sockets get abstract names, which some
     /// clients cannot reach.
     #[must_use]
@@ -40,12 +40,19 @@ impl RunDirectory {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR")
             .map(PathBuf::from)
             .filter(|path| path.is_absolute());
-        let places = runtime.into_iter().chain([
+        let mut places = vec![
             PathBuf::from("/run"),
             std::env::temp_dir(),
             PathBuf::from("/dev/shm"),
-        ]);
-        let templates = places.map(|place| place.join("gracefork-XXXXXX"));
+        ];
+        // The workers of root may be others, to whom root's own folder is closed.
+        let at = if nix::unistd::geteuid().is_root() {
+            places.len()
+        } else {
+            0
+        };
+        places.splice(at..at, runtime);
+        let templates = places.iter().map(|place| place.join("gracefork-XXXXXX"));
         // A socket's path has 108 bytes at most (unix(7)), the file's name included.
         let mut fitting = templates.filter(|template| template.as_os_str().len() < 80);
         let made = fitting.find_map(|template| {
@@ -113,14 +120,16 @@ pub struct NotifySocket {
     /// The value of `NOTIFY_SOCKET`; an abstract name begins with `@`.
     name: OsString,
     path: Option<PathBuf>,
+    /// The worker's user, where it is not ours.
+    owner: Option<u32>,
 }
 
 impl NotifySocket {
-    /// A socket named after the worker.
+    /// A socket named after the worker, which `owner` can write to.
     ///
     /// # Errors
-    /// When it cannot be made or bound.
-    pub fn bind(directory: &RunDirectory, worker: u64) -> io::Result<Self> {
+    /// When it cannot be made or bound, or given away.
+    pub fn bind(directory: &RunDirectory, worker: u64, owner: Option<&Owner>) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::DGRAM.cloexec().nonblocking(), None)?;
         let path = directory
             .path()
@@ -128,6 +137,11 @@ impl NotifySocket {
         let name = match &path {
             Some(path) => {
                 socket.bind(&SockAddr::unix(path)?)?;
+                if let (Some(owner), Some(folder)) = (owner, path.parent()) {
+                    chown(path, Some(owner.uid), Some(owner.gid))?;
+                    // To pass through, not to look into.
+                    std::fs::set_permissions(folder, Permissions::from_mode(0o711))?;
+                }
                 path.clone().into_os_string()
             }
             None => {
@@ -141,6 +155,7 @@ impl NotifySocket {
             socket: socket.into(),
             name,
             path,
+            owner: owner.map(|owner| owner.uid),
         })
     }
 
@@ -180,7 +195,8 @@ impl NotifySocket {
         for control in received.cmsgs()? {
             match control {
                 ControlMessageOwned::ScmCredentials(sender) => {
-                    message.trusted = sender.uid() == own || sender.uid() == 0;
+                    let known = [Some(own), Some(0), self.owner];
+                    message.trusted = known.contains(&Some(sender.uid()));
                 }
                 // We keep none; closing them is also how sd_notify_barrier(3) is answered.
                 ControlMessageOwned::ScmRights(descriptors) => {
@@ -226,7 +242,7 @@ mod tests {
     #[test]
     fn messages_arrive_whole_and_too_long_ones_are_told() {
         let directory = RunDirectory::create();
-        let socket = NotifySocket::bind(&directory, 7).unwrap();
+        let socket = NotifySocket::bind(&directory, 7, None).unwrap();
         let client = UnixDatagram::unbound().unwrap();
         client
             .send_to(b"READY=1\nSTATUS=up", socket.name())
@@ -250,7 +266,7 @@ mod tests {
             _lock: None,
             token: 1,
         };
-        let socket = NotifySocket::bind(&nowhere, 8).unwrap();
+        let socket = NotifySocket::bind(&nowhere, 8, None).unwrap();
         assert!(socket.name().to_string_lossy().starts_with("@gracefork-"));
     }
 
@@ -258,7 +274,7 @@ mod tests {
     fn nothing_is_left_behind() {
         let directory = RunDirectory::create();
         let path = directory.path().unwrap().to_owned();
-        let socket = NotifySocket::bind(&directory, 9).unwrap();
+        let socket = NotifySocket::bind(&directory, 9, None).unwrap();
         assert!(path.join("notify-9").exists());
         drop(socket);
         assert!(!path.join("notify-9").exists());

@@ -15,6 +15,8 @@ use nix::libc;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::config::Owner;
+
 /// The first descriptor that a worker inherits beyond standard input, output
 /// and error (`SD_LISTEN_FDS_START` of sd_listen_fds(3)).
 pub const FIRST_FD: RawFd = 3;
@@ -36,6 +38,8 @@ pub struct Launch<'a> {
     pub death_signal: Option<i32>,
     /// File mode bits that it never sets.
     pub umask: Option<u32>,
+    /// Who it runs as, where that is not the master's user.
+    pub owner: Option<&'a Owner>,
     /// Its standard output and error, where they are not the master's.
     pub output: Option<[BorrowedFd<'a>; 2]>,
 }
@@ -100,6 +104,9 @@ pub enum Step {
     /// Placing the inherited descriptors.
     #[error("passing descriptors on")]
     Descriptors,
+    /// Becoming the user that it runs as.
+    #[error("becoming its user")]
+    Owner,
     /// Entering the working directory.
     #[error("entering the working directory")]
     Chdir,
@@ -109,7 +116,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 3] = [Step::Descriptors, Step::Chdir, Step::Exec];
+    const ALL: [Step; 4] = [Step::Descriptors, Step::Owner, Step::Chdir, Step::Exec];
 }
 
 /// Start a program; returns once it has replaced the child, or has failed to.
@@ -175,6 +182,7 @@ struct Image {
     inherit: Vec<RawFd>,
     death_signal: libc::c_int,
     umask: Option<libc::mode_t>,
+    owner: Option<Owner>,
     output: Option<[RawFd; 2]>,
     _strings: Vec<CString>,
 }
@@ -227,6 +235,7 @@ impl Image {
                 .collect(),
             death_signal: launch.death_signal.unwrap_or(0),
             umask: launch.umask,
+            owner: launch.owner.cloned(),
             output: launch.output.map(|both| both.map(|fd| fd.as_raw_fd())),
             _strings: strings,
         })
@@ -266,19 +275,25 @@ unsafe fn become_program(plan: &mut Plan<'_>) -> ! {
     unsafe {
         reset_signals();
         libc::setpgid(0, 0);
-        if plan.image.death_signal != 0 {
-            libc::prctl(libc::PR_SET_PDEATHSIG, plan.image.death_signal);
-        }
-        // The master may have died before the line above.
-        if libc::getppid() != Pid::as_raw(Some(plan.parent)) {
-            libc::_exit(1);
-        }
         let reporter = match place_descriptors(plan) {
             Ok(reporter) => reporter,
             Err(reporter) => fail(reporter, Step::Descriptors),
         };
         if let Some(mask) = plan.image.umask {
             libc::umask(mask);
+        }
+        if let Some(owner) = &plan.image.owner
+            && !become_owner(owner)
+        {
+            fail(reporter, Step::Owner)
+        }
+        // Not before: a change of the user takes it back.
+        if plan.image.death_signal != 0 {
+            libc::prctl(libc::PR_SET_PDEATHSIG, plan.image.death_signal);
+        }
+        // The master may have died before the line above.
+        if libc::getppid() != Pid::as_raw(Some(plan.parent)) {
+            libc::_exit(1);
         }
         if libc::chdir(plan.image.chdir.as_ptr()) != 0 {
             fail(reporter, Step::Chdir)
@@ -294,6 +309,22 @@ unsafe fn become_program(plan: &mut Plan<'_>) -> ! {
             plan.image.envp.as_ptr(),
         );
         fail(reporter, Step::Exec)
+    }
+}
+
+/// Take groups and user for good: the real, the effective and the saved ones. The user comes last,
+/// for who is not root any more may not change groups. Whether it worked.
+///
+/// # Safety
+/// Only in the child of a fork, which has one thread: these are the kernel's own calls, and the C
+/// library would have to make them in each thread.
+unsafe fn become_owner(owner: &Owner) -> bool {
+    let Owner { uid, gid, groups } = owner;
+    // SAFETY: `groups` is alive, and as long as the kernel is told; the rest are numbers.
+    unsafe {
+        libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) == 0
+            && libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) == 0
+            && libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid) == 0
     }
 }
 
@@ -401,8 +432,9 @@ unsafe fn fail(reporter: RawFd, step: Step) -> ! {
         .to_ne_bytes();
     let index = match step {
         Step::Descriptors => 0,
-        Step::Chdir => 1,
-        Step::Exec => 2,
+        Step::Owner => 1,
+        Step::Chdir => 2,
+        Step::Exec => 3,
     };
     let failure = [index, errno[0], errno[1], errno[2], errno[3]];
     // SAFETY: writes five bytes of this frame and ends the process.
@@ -432,6 +464,7 @@ mod tests {
             inherit,
             death_signal: Some(libc::SIGTERM),
             umask: None,
+            owner: None,
             output: None,
         }
     }
@@ -470,6 +503,37 @@ mod tests {
         let ignored = u64::from_str_radix(said.trim_start_matches("SigIgn:").trim(), 16).unwrap();
         // Signals 32 and 33 are the C library's own, which lets nobody touch them.
         assert_eq!(ignored & !(0b11 << 31), 0, "{said}");
+    }
+
+    #[test]
+    fn a_worker_is_its_user_for_good() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let owner = Owner {
+            uid: 65_533,
+            gid: 65_532,
+            groups: vec![65_531, 65_532],
+        };
+        let (output, input) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let script = "grep -E '^(Uid|Gid|Groups):' /proc/self/status >&3";
+        let args = ["-c".to_owned(), script.to_owned()];
+        let inherit = [input.as_fd()];
+        let program = Path::new("/bin/sh");
+        let child = spawn(&Launch {
+            owner: Some(&owner),
+            ..launch(program, &args, &inherit)
+        });
+        drop(input);
+        let mut said = String::new();
+        let mut output = std::fs::File::from(output);
+        output.read_to_string(&mut said).unwrap();
+        let options = rustix::process::WaitOptions::empty();
+        rustix::process::waitpid(Some(child.unwrap().pid), options).unwrap();
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let (uids, gids) = (["65533"; 4], ["65532"; 4]);
+        let expected = [&["Uid:"], &uids[..], &["Gid:"], &gids[..], &["Groups:"]].concat();
+        assert_eq!(words, [&expected[..], &["65531", "65532"]].concat());
     }
 
     #[test]

@@ -167,6 +167,8 @@ def _overlay(
         "limit_request_line": "GRACEFORK_LIMIT_REQUEST_LINE",
         "limit_request_fields": "GRACEFORK_LIMIT_REQUEST_FIELDS",
         "limit_request_field_size": "GRACEFORK_LIMIT_REQUEST_FIELD_SIZE",
+        "user": "GRACEFORK_UID",
+        "group": "GRACEFORK_GID",
     }
     times = {
         "timeout": "GRACEFORK_HANG_TIMEOUT_USEC",

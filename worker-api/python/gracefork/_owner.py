@@ -1,31 +1,28 @@
-"""Who a worker runs as: gunicorn's ``user``, ``group`` and ``initgroups``."""
+"""Who a worker runs as: ``user``, ``group``, ``initgroups``, in numbers that the master found."""
 
 from __future__ import annotations
 
 import os
-import pwd
+from collections.abc import Mapping
 
-from ._config import Cfg
 from ._fault import BOOT_FAILED, Fault
 
 
-def become(cfg: Cfg) -> None:
-    """Takes the group and the user that the config asks for, for good: nothing of the groups that
-    the server was started with is kept. Raises `Fault` when that is not allowed.
+def become(environ: Mapping[str, str]) -> None:
+    """Takes the groups and the user that the master names, for good, if it names any: nothing of
+    the groups that the server was started with is kept. Raises `Fault` when that is not allowed.
 
     The C library does it for every thread of the process.
     """
-    user, group = int(cfg.user), int(cfg.group)
-    if (user, group) == (os.geteuid(), os.getegid()):
+    if "GRACEFORK_UID" not in environ:
         return
+    user, group = int(environ["GRACEFORK_UID"]), int(environ["GRACEFORK_GID"])
+    groups = [int(number) for number in environ["GRACEFORK_GROUPS"].split(",")]
     try:
-        if cfg.initgroups:
-            os.initgroups(pwd.getpwuid(user).pw_name, group)
-        else:
-            os.setgroups([group])
-        os.setgid(group)
-        os.setuid(user)
-    except (OSError, KeyError) as error:
-        problem = f"a worker cannot run as user {user} and group {group}: {error}"
-        help = "start gracefork as root, or take `user` and `group` out"
+        os.setgroups(groups)
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+    except OSError as error:
+        problem = f"a worker cannot run as user {user}, group {group}: {error}"
+        help = "is there such a user in this container's user namespace?"
         raise Fault(problem, help, BOOT_FAILED) from error

@@ -62,7 +62,6 @@ _SYSLOG = "the log goes to standard error or a file: the container's runtime shi
 _STATSD = "scrape `/metrics` of `health.listen`"
 _CONTROL = "the master has no control socket yet: signals and `/status` of `health.listen` do it"
 _PYTHON_LOGGING = "sets up Python's logging in the host and workers"
-_OWNER = "workers run as them, without the groups that the server was started with"
 _NO_PASTE = "Paste files are not read: name the app as module:attribute"
 
 
@@ -236,8 +235,14 @@ def _requests() -> Iterator[Setting]:
 def _process() -> Iterator[Setting]:
     yield _key("chdir", ".", check.folder, "chdir")
     yield _key("raw_env", [], check.texts, "env")
-    yield _file("user", os.geteuid(), check.user, _OWNER)
-    yield _file("group", os.getegid(), check.group, _OWNER)
+    yield _key("user", os.geteuid(), check.user, "security.user")
+    yield _key(
+        "group",
+        os.getegid(),
+        check.group,
+        "security.group",
+        note="left out: the user's own, where gunicorn stays in the group that it was started with",
+    )
     yield _key(
         "umask",
         0,
@@ -245,7 +250,13 @@ def _process() -> Iterator[Setting]:
         "security.umask",
         note="left out: the one that gracefork was started with",
     )
-    yield _file("initgroups", False, check.boolean, _OWNER)
+    yield _key(
+        "initgroups",
+        False,
+        check.boolean,
+        "security.initgroups",
+        note="left out: `group` alone, where gunicorn keeps the other groups of root",
+    )
     yield _file("pythonpath", None, check.text, "folders to import from, with commas between")
     yield _none(
         "daemon",

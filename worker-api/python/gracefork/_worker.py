@@ -75,7 +75,7 @@ def _boot(
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     orders.leave_if_draining()
     _hook("post_fork", server.cfg.post_fork, server, worker)
-    _owner.become(server.cfg)
+    _owner.become(os.environ)
     app = server.app.load()
     worker.wsgi = app.call
     _hook("post_worker_init", server.cfg.post_worker_init, worker)

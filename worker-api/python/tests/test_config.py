@@ -173,6 +173,9 @@ class Translating(Case):
             loglevel = "WARNING"
             raw_env = ["A=b", "C=d=e"]
             umask = 0o27
+            user = "0"
+            group = 1
+            initgroups = True
             limit_request_line = 0
             proxy_protocol = "v2"
             backlog = 64
@@ -194,6 +197,9 @@ class Translating(Case):
                 "log.level": "warn",
                 "env": {"A": "b", "C": "d=e"},
                 "security.umask": "027",
+                "security.user": 0,
+                "security.group": 1,
+                "security.initgroups": True,
                 "http.limit_request_line": 0,
                 "http.proxy_protocol": True,
                 "listen.backlog": 64,

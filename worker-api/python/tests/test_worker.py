@@ -8,9 +8,11 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from case import Case
-from gracefork import _orders
+from gracefork import _orders, _owner
+from gracefork._fault import BOOT_FAILED, Fault
 
 HERE = Path(__file__).resolve().parent
 
@@ -150,21 +152,23 @@ class Life(Case):
         self.assertNotIn("_worker.py", error)
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can run workers as somebody else")
-    def test_it_runs_as_the_user_that_the_config_names(self):
+    def test_it_runs_as_the_user_that_the_master_names(self):
         self.folder.chmod(0o755)
         app = APP + (
             "os.write(1, f'app {os.geteuid()} {os.getegid()} {os.getgroups()}\\n'.encode())\n"
         )
-        said, _ = self.live(app=app, config="user = 65533\ngroup = 65532\n")
-        self.assertIn("app 65533 65532 [65532]", said)
+        owner = {"GRACEFORK_UID": "65533", "GRACEFORK_GID": "65532"}
+        said, _ = self.live(app=app, **owner, GRACEFORK_GROUPS="65531,65532")
+        self.assertIn("app 65533 65532 [65531, 65532]", said)
         self.assertEqual(said[-1], "status 0")
 
-    @unittest.skipUnless(os.geteuid() == 0, "only root can run workers as somebody else")
-    def test_a_user_that_does_not_exist_has_no_groups(self):
-        config = "user = 65533\ngroup = 65532\ninitgroups = True\n"
-        said, error = self.live(config=config)
-        self.assertIn("a worker cannot run as user 65533 and group 65532", error)
-        self.assertEqual(said[-1], "status 3")
+    def test_a_user_that_it_may_not_become_is_told(self):
+        owner = {"GRACEFORK_UID": "65533", "GRACEFORK_GID": "65532", "GRACEFORK_GROUPS": "65532"}
+        refused = mock.patch("os.setgroups", side_effect=PermissionError("not allowed"))
+        with refused, self.assertRaises(Fault) as caught:
+            _owner.become(owner)
+        self.assertEqual(caught.exception.status, BOOT_FAILED)
+        self.assertIn("user 65533, group 65532: not allowed", caught.exception.problem)
 
     def test_what_worker_exit_raises_is_logged(self):
         said, error = self.live(config="def worker_exit(server, worker): raise OSError('late')\n")

@@ -25,18 +25,4 @@ pub(super) const SETTINGS: &[Setting] = &[
         gunicorn: Some("control_socket"),
         ..UNSAID
     },
-    Setting {
-        path: "security.user",
-        example: r#""www-data""#,
-        doc: "The user that workers run as.",
-        flags: &["--user", "-u"],
-        ..UNSAID
-    },
-    Setting {
-        path: "security.group",
-        example: r#""www-data""#,
-        doc: "The group that workers run as.",
-        flags: &["--group", "-g"],
-        ..UNSAID
-    },
 ];

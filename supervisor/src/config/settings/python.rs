@@ -1,4 +1,4 @@
-//! `[python]` and `[security]`.
+//! `[python]`.
 
 use super::Support::Now;
 use super::{Setting, UNSAID};
@@ -48,14 +48,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         example: r#""gunicorn_config.py""#,
         doc: "A gunicorn config file, for its hooks and settings; they are under everything else that is given. `-c FILE.py` says the same, and gunicorn.conf.py in the working directory is found where no config file is named.",
         gunicorn: Some("config"),
-        ..UNSAID
-    },
-    Setting {
-        path: "security.umask",
-        support: Now(|draft| &mut draft.config.security.umask),
-        example: r#""022""#,
-        doc: "File mode bits that workers never set, in octal. Left out, they are the master's.",
-        flags: &["--umask", "-m"],
         ..UNSAID
     },
 ];

@@ -57,9 +57,11 @@ impl EventLoop {
             inherit: &spec.descriptors([host_end.as_fd(), self.board_fd.as_fd()]),
             death_signal: Some(SIGKILL),
             umask: spec.config.security.umask,
+            // Its workers become somebody else, once the hooks have been called as in gunicorn.
+            owner: None,
             output: None,
         })
-        .map_err(|error| failure(&error, &spec.program))?;
+        .map_err(|error| failure(&error, &spec.program, None))?;
         let host = Host {
             number: HostNumber(self.hosts.started),
             generation,
