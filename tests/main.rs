@@ -25,6 +25,7 @@ mod idle;
 mod misbehaviour;
 mod ops;
 mod pid1;
+mod pidfile;
 mod python;
 mod recycle;
 mod reload;

@@ -20,10 +20,6 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--daemon", "-D"],
         "gracefork stays in the foreground, as containers expect",
     ),
-    (
-        &["--pid", "-p"],
-        "the master's pid is the container's, or the one your shell knows",
-    ),
     (&["--check-config"], "use `gracefork check`"),
     (&["--print-config"], "use `gracefork config`"),
     (
@@ -54,10 +50,6 @@ const REFUSED: &[(&[&str], &str)] = &[
     (
         &["--initgroups"],
         "start as the user that the workers run as",
-    ),
-    (
-        &["--pythonpath"],
-        "set PYTHONPATH in the environment, or `env.PYTHONPATH`",
     ),
     (
         &["--paste", "--paster", "--paste-global"],

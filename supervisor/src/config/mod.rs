@@ -21,6 +21,7 @@ mod python;
 mod raw;
 #[cfg(test)]
 mod reference;
+mod script;
 pub(crate) mod settings;
 mod shutdown;
 mod suggest;
@@ -46,8 +47,9 @@ pub use load::{Flag, GunicornArgs, Loaded, Sources, load};
 pub use origin::Origin;
 pub use problem::{Problem, Problems};
 pub use python::{
-    Evaluated, Interface, Lifespan, Loop, Unevaluated, find_interpreter, unevaluated,
+    Evaluated, Interface, Lifespan, Loop, Unevaluated, find_interpreter, search_path, unevaluated,
 };
+pub use script::Script;
 pub(crate) use visible::visible_lines;
 
 /// Every setting, valid by itself and together with the others.
@@ -69,6 +71,8 @@ pub struct Config {
     pub http: Http,
     /// Where and how the master logs.
     pub log: Log,
+    /// Where the master writes its pid; relative to where it was started.
+    pub pidfile: Option<PathBuf>,
     /// How the app is hosted, if it is a Python app.
     pub python: Option<Python>,
     /// What workers may do.
@@ -254,8 +258,10 @@ pub struct Python {
     pub event_loop: Loop,
     /// Whether an ASGI app is told of its start and end.
     pub lifespan: Lifespan,
-    /// The gunicorn config file: absolute.
-    pub config: Option<PathBuf>,
+    /// Folders to import from, before all others; they begin at `chdir`.
+    pub path: Vec<PathBuf>,
+    /// The gunicorn config file.
+    pub config: Option<Script>,
 }
 
 /// What workers may do.
