@@ -26,6 +26,7 @@ mod misbehaviour;
 mod ops;
 mod owner;
 mod pid1;
+mod pidfile;
 mod python;
 mod recycle;
 mod reload;

@@ -21,6 +21,9 @@ const MODULE: [&str; 2] = ["-m", "gracefork._config"];
 /// What prints it as TOML.
 const MIGRATION: [&str; 2] = ["-m", "gracefork._migrate"];
 
+/// Tells the package where to import from, before all other places.
+const PYTHON_PATH: &str = "GRACEFORK_PYTHON_PATH";
+
 /// The program that prints the config file which these sources name as TOML.
 ///
 /// # Errors
@@ -30,11 +33,15 @@ pub fn migration(sources: &Sources) -> Result<Command, String> {
     let written = sources.file.as_deref().unwrap_or(Path::new(""));
     let config = found.ok_or_else(|| {
         let name = written.display();
-        format!("error: `{name}` is no gunicorn config file\n  = help: name one that ends in .py")
+        format!(
+            "error: `{name}` is no gunicorn config file\n  = help: name one that ends in .py, or file:FILE or python:MODULE"
+        )
     })?;
     let (interpreter, _) = interpreter(&config)?;
     let mut program = Command::new(interpreter);
     program.args(MIGRATION).arg(written);
+    let path = config::search_path(&config.path, &config.chdir);
+    program.env(PYTHON_PATH, path);
     Ok(program)
 }
 
@@ -54,7 +61,7 @@ fn interpreter(config: &Unevaluated) -> Result<(PathBuf, App), String> {
 /// A config file that is being evaluated.
 #[derive(Debug)]
 pub struct Evaluation {
-    file: PathBuf,
+    name: String,
     interpreter: PathBuf,
     inquiry: Inquiry,
     deadline: Instant,
@@ -71,21 +78,22 @@ impl Evaluation {
         let Some(config) = found else {
             return Ok(None);
         };
-        let file = config.file.clone();
-        if !file.is_file() {
-            let name = file.display();
+        let name = config.script.to_string();
+        if config.script.path().is_some_and(|path| !path.is_file()) {
             return Err(format!(
                 "error: cannot read the config file `{name}`: there is no such file"
             ));
         }
         let (interpreter, app) = interpreter(&config)?;
         let mut args = MODULE.map(str::to_owned).to_vec();
-        args.push(file.to_string_lossy().into_owned());
-        let env = spec::foreign_environment(&app);
+        args.push(name.clone());
+        let mut env = spec::foreign_environment(&app);
+        let path = config::search_path(&config.path, &config.chdir);
+        env.push((PYTHON_PATH.into(), path));
         let inquiry = Inquiry::start(&interpreter, &args, env, &app.chdir)
             .map_err(|error| format!("error: cannot run {}: {error}", interpreter.display()))?;
         Ok(Some(Self {
-            file,
+            name,
             interpreter,
             inquiry,
             deadline: Instant::now() + LIMIT,
@@ -129,7 +137,7 @@ impl Evaluation {
     fn conclude(&self, answer: Answer) -> Result<(Evaluated, String), String> {
         let said = String::from_utf8_lossy(&answer.error).trim_end().to_owned();
         let said = config::visible_lines(&said);
-        let name = self.file.display();
+        let name = &self.name;
         match answer.end {
             _ if self.is_late => {
                 let limit = LIMIT.as_secs();
@@ -139,13 +147,13 @@ impl Evaluation {
             }
             End::Exited(0) => {
                 let evaluated = Evaluated {
-                    file: self.file.clone(),
+                    name: name.clone(),
                     answer: String::from_utf8_lossy(&answer.output).into_owned(),
                 };
                 Ok((evaluated, said))
             }
             // Python itself says so when there is no such module.
-            End::Exited(_) if said.contains("No module named") && said.contains("gracefork") => {
+            End::Exited(_) if said.lines().any(lacks_the_package) => {
                 let python = self.interpreter.display();
                 Err(format!(
                     "error: {python} has no package gracefork\n  = help: {python} -m pip install gracefork, or name another interpreter: `python.executable`"
@@ -165,4 +173,11 @@ impl Evaluation {
             }
         }
     }
+}
+
+/// Whether this is what Python says where the package is not installed.
+fn lacks_the_package(line: &str) -> bool {
+    let missing = line.split_once("No module named ").map(|(_, name)| name);
+    let missing = missing.map(|name| name.trim_matches(['\'', ')']));
+    missing.is_some_and(|name| name == "gracefork" || name.starts_with("gracefork."))
 }

@@ -22,6 +22,7 @@ use crate::event_loop::{EventLoop, Setup};
 use crate::fleet::ExitStatus;
 use crate::logging;
 use crate::sys::listener::Inherited;
+use crate::sys::pidfile::PidFile;
 use crate::sys::process::adopt_orphans;
 use crate::sys::signals;
 
@@ -179,6 +180,11 @@ fn supervise(sources: Sources, mut inherited: Inherited) -> Result<ExitCode, Fai
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    let pidfile = spec.config.pidfile.as_deref().map(PidFile::create);
+    // Until the last worker has gone.
+    let _pidfile = pidfile
+        .transpose()
+        .map_err(|error| Failure::refused(format!("error: {error}")))?;
     if let Err(error) = adopt_orphans() {
         tracing::warn!("processes whose parent dies will not be adopted: {error}");
     }

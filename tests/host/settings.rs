@@ -65,6 +65,39 @@ fn the_usual_config_file_is_found_for_a_python_app_alone() {
 }
 
 #[test]
+fn the_config_and_the_app_may_be_modules_of_a_folder_that_is_named() {
+    let site = Site::new();
+    std::fs::create_dir(site.path("src")).unwrap();
+    site.write("src/conf.py", "workers = 1\n");
+    std::fs::rename(site.path("main.py"), site.path("src/main.py")).unwrap();
+    let words = ["-c", "python:conf", "--pythonpath", "src", "main:app"];
+    let said = site.run(&[], &[&["config"][..], &words].concat());
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(
+        line(&said.out, "count").ends_with("python:conf"),
+        "{}",
+        said.out
+    );
+    let server = site
+        .plain()
+        .set("python.config", "python:conf")
+        .set("python.path", vec!["src"])
+        .set("workers.count", 1)
+        .start();
+    assert_eq!(server.get("/").text(), "one");
+    server.shut_down();
+}
+
+#[test]
+fn a_config_module_that_is_not_there_is_told() {
+    let site = Site::new();
+    let said = site.run(&[], &["check", "-c", "python:no.such", "main:app"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("no module 'no'"), "{}", said.err);
+    assert!(said.err.contains("--pythonpath"), "{}", said.err);
+}
+
+#[test]
 fn a_config_file_may_name_the_app() {
     let site = Site::new();
     site.config("wsgi_app = 'main:app'\n");

@@ -74,6 +74,8 @@ fn an_import_that_fails_ends_the_start_with_4_and_is_told_once() {
         let told = server.log.count(&["cannot be started"]);
         let fatal = server.log.count(&["asks not to be replaced"]);
         assert!(told + fatal >= 1, "{}", server.log.text());
+        let plainly = server.log.count(&["asks not to be replaced: 'main' needs"]);
+        assert_eq!(plainly, fatal, "{}", server.log.text());
         if preload {
             assert_eq!(told, 1, "{}", server.log.text());
         }

@@ -62,6 +62,11 @@ fn flask_loses_nothing_to_twenty_reloads() {
 }
 
 #[test]
+fn flask_of_eight_threads_loses_nothing_to_twenty_reloads() {
+    twenty_reloads_lose_nothing(need!(flask(8), "the package, and Flask"));
+}
+
+#[test]
 fn flask_of_eight_threads_loses_nothing_to_twenty_reloads_with_preload() {
     let builder = need!(flask(8), "the package, and Flask");
     twenty_reloads_lose_nothing(builder.set("workers.preload", true));
@@ -70,6 +75,11 @@ fn flask_of_eight_threads_loses_nothing_to_twenty_reloads_with_preload() {
 #[test]
 fn raw_asgi_loses_nothing_to_twenty_reloads() {
     twenty_reloads_lose_nothing(need!(raw_asgi(), "the package"));
+}
+
+#[test]
+fn fastapi_loses_nothing_to_twenty_reloads() {
+    twenty_reloads_lose_nothing(need!(fastapi(), "the package, and FastAPI"));
 }
 
 #[test]

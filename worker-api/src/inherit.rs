@@ -14,7 +14,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 
 use crate::listener::Listener;
 
@@ -246,6 +246,24 @@ impl Hands {
         // with those that it forks, come here once, and `taken` lets a number come here once.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
+}
+
+/// Another descriptor for what this process has open under a number, as dup(2) makes it. It is
+/// closed by exec.
+///
+/// For what a library keeps for itself, such as a runtime's epoll: whatever has the number at the
+/// time is what the new descriptor stands for.
+///
+/// # Errors
+/// EBADF if nothing is open under the number, EMFILE if there are too many.
+pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: the number is not -1, and the borrow is used for fcntl alone, which answers EBADF
+    // when it is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    borrowed.try_clone_to_owned()
 }
 
 #[cfg(test)]

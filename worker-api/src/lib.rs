@@ -108,7 +108,7 @@ pub use drain::{Changed, Drain, DrainEvents, Reached, Stage};
 pub use health::{Health, HealthAnswer};
 pub use hooks::{Hooks, RequestInfo, WorkerInfo};
 pub use in_flight::{ConnectionGuard, Connections, Idle, InFlight, InFlightGuard};
-pub use inherit::{Handover, InheritError};
+pub use inherit::{Handover, InheritError, duplicate};
 pub use listener::Listener;
 pub use scoreboard::{
     Latency, Load, PodPhase, RequestUnderway, Row, RowSnapshot, Scoreboard, ScoreboardError,

@@ -1,14 +1,10 @@
 //! Workers as real processes, under a master that this test plays.
 #![cfg(test)]
-#![expect(
-    unsafe_code,
-    reason = "plays a process that was handed a descriptor by its number"
-)]
 
 use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpListener;
 use std::num::NonZeroU64;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command as Process, ExitStatus, Stdio};
 use std::thread;
@@ -219,8 +215,8 @@ fn a_worker_that_leaves_says_so_and_drains() {
 fn forked() -> Worker {
     let handover = Handover::take().unwrap();
     assert!(Handover::take().is_err(), "a process takes it once");
-    // SAFETY: the master has put the channel there, and nobody has taken it over.
-    let control = unsafe { OwnedFd::from_raw_fd(4) };
+    // The master has put the channel there.
+    let control = worker_api::duplicate(4).unwrap();
     let forked = Forked {
         handover,
         control,

@@ -20,10 +20,6 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--daemon", "-D"],
         "gracefork stays in the foreground, as containers expect",
     ),
-    (
-        &["--pid", "-p"],
-        "the master's pid is the container's, or the one your shell knows",
-    ),
     (&["--check-config"], "use `gracefork check`"),
     (&["--print-config"], "use `gracefork config`"),
     (
@@ -51,10 +47,6 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--certfile", "--keyfile", "--ca-certs", "--ciphers"], TLS),
     (&["--cert-reqs", "--ssl-version"], TLS),
     (&["--reload-extra-file", "--spew"], "reload with SIGHUP"),
-    (
-        &["--pythonpath"],
-        "set PYTHONPATH in the environment, or `env.PYTHONPATH`",
-    ),
     (
         &["--paste", "--paster", "--paste-global"],
         "name the app as module:attribute",

@@ -123,8 +123,7 @@ fn flags_that_are_not_obeyed_are_refused_by_name() {
     );
     for flag in [
         "-D",
-        "--pid x",
-        "-p x",
+        "--statsd-prefix x",
         "--certfile x",
         "--statsd-host a:1",
         "--paster x",

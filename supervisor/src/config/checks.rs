@@ -27,6 +27,7 @@ pub(crate) fn finish(mut layers: Layers, sources: &Sources) -> Result<Loaded, Pr
     }
     let mut config = layers.draft.config.clone();
     config.app.program.clone_from(&layers.draft.app.0);
+    config.pidfile.clone_from(&layers.draft.pidfile.0);
     let Layers {
         draft,
         origins,

@@ -9,6 +9,7 @@ use worker_api::AllowedIps;
 use super::field::{Automatic, Given, Program};
 use super::owner::{GroupId, UserId};
 use super::python::{Interface, Lifespan, Loop};
+use super::script::Script;
 use super::{
     AccessFormat, AccessLog, App, Config, Health, Http, Level, Listen, Log, LogFile, LogFormat,
     LogLevel, Reload, Restart, Security, Shutdown, StopSignal, WorkerCount, Workers,
@@ -22,6 +23,8 @@ pub(crate) struct Draft {
     pub(crate) config: Config,
     /// The program; still empty when nobody named one.
     pub(crate) app: Program,
+    /// Becomes `pidfile`.
+    pub(crate) pidfile: Given<PathBuf>,
     /// Becomes `shutdown.lameduck`.
     pub(crate) lameduck: Automatic,
     /// Becomes `shutdown.drain_timeout`.
@@ -41,7 +44,8 @@ pub(crate) struct PythonDraft {
     pub(crate) interface: Interface,
     pub(crate) event_loop: Loop,
     pub(crate) lifespan: Lifespan,
-    pub(crate) config: Given<PathBuf>,
+    pub(crate) path: Vec<PathBuf>,
+    pub(crate) config: Given<Script>,
 }
 
 /// The keys of `security` that say who workers run as.
@@ -66,6 +70,7 @@ impl Draft {
         Self {
             config: blank_config(),
             app: Program::default(),
+            pidfile: Given::default(),
             lameduck: Automatic::default(),
             drain_timeout: Automatic::default(),
             probe: ProbeDraft::default(),
@@ -74,6 +79,7 @@ impl Draft {
                 interface: Interface::Auto,
                 event_loop: Loop::Auto,
                 lifespan: Lifespan::Auto,
+                path: Vec::new(),
                 config: Given::default(),
             },
             security: SecurityDraft::default(),
@@ -117,6 +123,7 @@ fn blank_config() -> Config {
             access: AccessLog::Off,
             access_format: AccessFormat(String::new()),
         },
+        pidfile: None,
         python: None,
         security: Security {
             owner: None,

@@ -29,7 +29,6 @@ impl ConfigFile {
     /// Reads the file, or says why it cannot be a config.
     pub(crate) fn read(path: &Path) -> Result<Self, Problem> {
         let name = path.display().to_string();
-        refuse_module(&name)?;
         let unreadable =
             |why: String| Problem::new(format!("cannot read the config file `{name}`: {why}"));
         let file = File::open(path).map_err(|error| {
@@ -144,23 +143,5 @@ impl ConfigFile {
 
     fn problem(&self, headline: &str, span: &Range<usize>, label: &str) -> Problem {
         Problem::new(headline).at(self.text().place(span), label)
-    }
-}
-
-/// gunicorn's own config files are programs: the path of one, if this is one.
-pub(crate) fn script(path: &Path) -> Option<&str> {
-    let path = path.to_str()?;
-    let path = path.strip_prefix("file:").unwrap_or(path);
-    path.ends_with(".py").then_some(path)
-}
-
-/// gunicorn can take its settings from a module.
-fn refuse_module(name: &str) -> Result<(), Problem> {
-    match name.strip_prefix("python:") {
-        None => Ok(()),
-        Some(module) => Err(
-            Problem::new(format!("`{name}`: a config file is named by its path"))
-                .help(format!("write the file of the module {module}")),
-        ),
     }
 }

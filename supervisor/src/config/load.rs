@@ -7,11 +7,12 @@ use super::Config;
 use super::checks;
 use super::draft::Draft;
 use super::environment;
-use super::file::{self, ConfigFile};
+use super::file::ConfigFile;
 use super::origin::{Origin, Place, Text};
 use super::problem::{Problem, Problems};
 use super::python::Evaluated;
 use super::raw::{Item, Raw};
+use super::script::Script;
 use super::settings::{self, Setting, Support};
 
 /// Everything that settings can come from; the same sources can be loaded again.
@@ -117,12 +118,7 @@ pub(crate) fn lay(sources: &Sources) -> Layers {
         layers.find_usual_file();
     }
     let config = &mut layers.draft.python.config.0;
-    if let Some(absolute) = config
-        .as_ref()
-        .and_then(|path| std::path::absolute(path).ok())
-    {
-        *config = Some(absolute);
-    }
+    *config = config.take().map(Script::absolute);
     layers
 }
 
@@ -201,8 +197,8 @@ impl Layers {
 
     /// A config file: one in TOML is read, a program is only named.
     fn file(&mut self, path: &Path, named_by: Text<'_>) {
-        if let Some(script) = file::script(path) {
-            return self.word("python.config", script, named_by);
+        if let Some(name) = path.to_str().filter(|name| Script::is_meant(name)) {
+            return self.word("python.config", name, named_by);
         }
         let file = match ConfigFile::read(path) {
             Ok(file) => file,

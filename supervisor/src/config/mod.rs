@@ -22,6 +22,7 @@ mod python;
 mod raw;
 #[cfg(test)]
 mod reference;
+mod script;
 pub(crate) mod settings;
 mod shutdown;
 mod suggest;
@@ -48,8 +49,9 @@ pub use origin::Origin;
 pub use owner::Owner;
 pub use problem::{Problem, Problems};
 pub use python::{
-    Evaluated, Interface, Lifespan, Loop, Unevaluated, find_interpreter, unevaluated,
+    Evaluated, Interface, Lifespan, Loop, Unevaluated, find_interpreter, search_path, unevaluated,
 };
+pub use script::Script;
 pub(crate) use visible::visible_lines;
 
 /// Every setting, valid by itself and together with the others.
@@ -71,6 +73,8 @@ pub struct Config {
     pub http: Http,
     /// Where and how the master logs.
     pub log: Log,
+    /// Where the master writes its pid; relative to where it was started.
+    pub pidfile: Option<PathBuf>,
     /// How the app is hosted, if it is a Python app.
     pub python: Option<Python>,
     /// What workers may do.
@@ -256,8 +260,10 @@ pub struct Python {
     pub event_loop: Loop,
     /// Whether an ASGI app is told of its start and end.
     pub lifespan: Lifespan,
-    /// The gunicorn config file: absolute.
-    pub config: Option<PathBuf>,
+    /// Folders to import from, before all others; they begin at `chdir`.
+    pub path: Vec<PathBuf>,
+    /// The gunicorn config file.
+    pub config: Option<Script>,
 }
 
 /// What workers may do.

@@ -3,6 +3,7 @@
 //! Nothing runs here. [`unevaluated`] says which program is a part of the
 //! configuration; whoever ran it hands its answer in with the sources.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::app;
@@ -11,12 +12,14 @@ use super::load::{self, Layers, Sources};
 use super::origin::{Origin, Place, Text};
 use super::problem::{Problem, Problems};
 use super::raw::Item;
+use super::script::Script;
 use super::settings::{self, Support};
 use super::{App, Level, Python, checks};
 
 /// The settings that only a Python app has.
-const OF_PYTHON: [&str; 6] = [
+const OF_PYTHON: [&str; 7] = [
     "python.config",
+    "python.path",
     "python.interface",
     "python.loop",
     "python.lifespan",
@@ -130,14 +133,16 @@ impl Lifespan {
 /// A config program that must be run before the settings are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unevaluated {
-    /// The program: absolute.
-    pub file: PathBuf,
+    /// The program.
+    pub script: Script,
     /// The interpreter, as far as it is known without the program.
     pub executable: PathBuf,
     /// Whether nobody chose it.
     pub by_default: bool,
     /// Where it runs.
     pub chdir: PathBuf,
+    /// Folders to import from, before all others; they begin at `chdir`.
+    pub path: Vec<PathBuf>,
     /// Variables added to its environment.
     pub env: Vec<(String, String)>,
 }
@@ -145,8 +150,8 @@ pub struct Unevaluated {
 /// What a config program answered: the object that `python -m gracefork._config` prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evaluated {
-    /// The program.
-    pub file: PathBuf,
+    /// The program's name.
+    pub name: String,
     /// Its answer, in JSON.
     pub answer: String,
 }
@@ -173,7 +178,7 @@ pub fn unevaluated(sources: &Sources) -> Result<Option<Unevaluated>, Problems> {
         return Err(layers.problems.sorted());
     }
     let draft = layers.draft;
-    let Some(file) = draft.python.config.0 else {
+    let Some(script) = draft.python.config.0 else {
         return Ok(None);
     };
     let by_default = matches!(
@@ -184,12 +189,21 @@ pub fn unevaluated(sources: &Sources) -> Result<Option<Unevaluated>, Problems> {
         })
     );
     Ok(Some(Unevaluated {
-        file,
+        script,
         executable: draft.python.executable,
         by_default,
         chdir: draft.config.app.chdir,
+        path: draft.python.path,
         env: draft.config.app.env.into_iter().collect(),
     }))
+}
+
+/// Folders to import from as the package takes them, absolute, with colons between.
+#[must_use]
+pub fn search_path(folders: &[PathBuf], chdir: &Path) -> OsString {
+    let folders = folders.iter().map(|folder| chdir.join(folder));
+    // A colon in a name was refused when it was read.
+    std::env::join_paths(folders).unwrap_or_default()
 }
 
 /// Finds an interpreter as [`find_program`](super::find_program) does; where
@@ -223,7 +237,7 @@ pub fn find_interpreter(
 impl Layers {
     /// Lays the answer of a config program over what is there.
     pub(crate) fn evaluated(&mut self, evaluated: &Evaluated) {
-        let name = evaluated.file.display().to_string();
+        let name = &evaluated.name;
         let answer: Answer = match serde_json::from_str(&evaluated.answer) {
             Ok(answer) => answer,
             Err(error) => {
@@ -235,10 +249,10 @@ impl Layers {
         };
         self.warnings.extend(answer.warnings);
         if let Some(app) = &answer.app {
-            self.script_value("app", &serde_json::Value::from(app.as_str()), &name);
+            self.script_value("app", &serde_json::Value::from(app.as_str()), name);
         }
         for (path, value) in &answer.settings {
-            self.script_value(path, value, &name);
+            self.script_value(path, value, name);
         }
     }
 
@@ -294,7 +308,7 @@ impl Layers {
     pub(crate) fn find_usual_file(&mut self) {
         let given = self.first_given(&["python.config"]).is_some();
         if !given && self.hosts_python() && Path::new(USUAL_FILE).is_file() {
-            self.draft.python.config.0 = Some(PathBuf::from(USUAL_FILE));
+            self.draft.python.config.0 = Some(Script::from(USUAL_FILE));
             let found = Origin::Derived("found in the working directory".to_owned());
             self.origins.insert("python.config", Place::of(found));
         }
@@ -314,6 +328,7 @@ pub(crate) fn settle(layers: &mut Layers, app_optional: bool) {
         interface: draft.python.interface,
         event_loop: draft.python.event_loop,
         lifespan: draft.python.lifespan,
+        path: draft.python.path.clone(),
         config: draft.python.config.0.clone(),
     });
     let level = draft.config.workers.level;

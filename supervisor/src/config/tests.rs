@@ -77,7 +77,7 @@ impl Case {
             idle_flags: self.idle_flags.clone(),
             gunicorn: self.gunicorn.clone(),
             evaluated: self.answer.clone().map(|answer| Evaluated {
-                file: "gunicorn_config.py".into(),
+                name: "gunicorn_config.py".to_owned(),
                 answer,
             }),
             ..Sources::default()

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 use worker_api::scoreboard::{PodPhase, RequestUnderway, monotonic_now};
 
+use crate::config::visible::visible;
 use crate::fleet::{Cause, Death, ExitStatus, Notice, SpawnFailure};
 use crate::ops::Metrics;
 use crate::sys::signals;
@@ -110,7 +111,8 @@ pub(super) fn narrate(notice: &Notice, subject: &Subject, metrics: &mut Metrics)
         }
         Notice::Respawn { .. } => info!("worker will be replaced at once"),
         Notice::Fatal { reason, .. } => {
-            error!(slot, pid, reason = ?reason, "worker asks not to be replaced")
+            let reason = visible(reason);
+            error!(slot, pid, "worker asks not to be replaced: {reason}")
         }
         Notice::Forced { .. } => forced(notice, subject, metrics),
         Notice::StartFailed { failures, status } => start_failed(*failures, *status),

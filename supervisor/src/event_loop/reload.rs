@@ -136,6 +136,10 @@ impl EventLoop {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
+        let newest = self.specs.values().next_back();
+        if newest.is_some_and(|newest| newest.config.pidfile != loaded.config.pidfile) {
+            warn!("`pidfile` has changed: that takes effect at the next start");
+        }
         let before = self
             .specs
             .values()

@@ -210,8 +210,10 @@ impl Spec {
             set("GRACEFORK_PYTHON_LOOP", python.event_loop.name().into());
             set("GRACEFORK_PYTHON_LIFESPAN", python.lifespan.name().into());
             if let Some(config) = &python.config {
-                set("GRACEFORK_PYTHON_CONFIG", config.clone().into_os_string());
+                set("GRACEFORK_PYTHON_CONFIG", config.to_os_string());
             }
+            let path = config::search_path(&python.path, &self.config.app.chdir);
+            set("GRACEFORK_PYTHON_PATH", path);
         }
         env
     }

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod inquiry;
 pub mod listener;
 pub mod notify;
+pub mod pidfile;
 pub mod process;
 pub mod signals;
 pub mod spawn;

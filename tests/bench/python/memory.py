@@ -66,7 +66,7 @@ def standing_still(server: Server) -> dict[str, float]:
     before, since = None, time.monotonic()
     while True:
         seen: dict[str, float] = {}
-        for pid, _ in server.processes():
+        for pid, *_ in server.processes():
             name = part(pid, server)
             seen[name] = seen.get(name, 0.0) + pss(pid)
         total, now = round(sum(seen.values()), 1), time.monotonic()

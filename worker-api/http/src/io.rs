@@ -13,17 +13,25 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::{AddressFamily, RecvFlags};
 
 use crate::checks::Peer;
-use crate::cursor::poll_read_some;
 use crate::intake::{Intake, Supply};
-use crate::lifecycle::{Absence, State};
+use crate::lifecycle::Absence;
 use crate::link::{Link, Side};
+use crate::scratch::{self, poll_through};
+
+/// So much of what comes while an answer is on its way is kept.
+const AHEAD: usize = 8192;
 
 /// What a driver's non-blocking stream socket has to offer.
 ///
 /// `poll_shutdown` must shut down the writing half and nothing else.
-pub trait Socket: Read + Write + AsFd + Unpin + Send + 'static {}
-
-impl<T: Read + Write + AsFd + Unpin + Send + 'static> Socket for T {}
+pub trait Socket: Write + AsFd + Unpin + Send + 'static {
+    /// Receives into the beginning of `buf`, as recv(2). Ready with how many bytes came, 0 at the
+    /// end; else `cx` is woken when there is something to receive.
+    ///
+    /// # Errors
+    /// What the kernel answers, but that it would block or was interrupted.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+}
 
 /// Asks the kernel whether a byte waits in the socket. A runtime's idea of readiness is of its
 /// last poll; this is of now.
@@ -111,7 +119,7 @@ impl<T: Socket> Io<T> {
             intake.give_up();
         }
         loop {
-            let supply = intake.supply(buf, || link.state() == State::Running);
+            let supply = intake.supply(buf, || link.is_running());
             // A message that waited for the app's word is read only here.
             if let Some(news) = intake.news() {
                 link.tell(news);
@@ -138,8 +146,8 @@ impl<T: Socket> Io<T> {
                 Supply::Socket => {}
             }
             let mut given = 0;
-            let socket = Pin::new(&mut *socket);
-            let read = poll_read_some(socket, cx, buf, |came| {
+            let recv = |free: &mut [u8]| socket.poll_recv(cx, free);
+            let read = poll_through(buf, recv, |came| {
                 given = intake.take(came);
                 given
             });
@@ -168,9 +176,58 @@ impl<T: Socket> Io<T> {
         {
             return Poll::Ready(Ok(()));
         }
-        let came = ready!(poll_read_some(self.usable()?, cx, buf, <[u8]>::len))?;
+        let socket = self.usable()?.get_mut();
+        let recv = |free: &mut [u8]| socket.poll_recv(cx, free);
+        let came = ready!(poll_through(buf, recv, <[u8]>::len))?;
         self.link.came(came);
         Poll::Ready(Ok(()))
+    }
+
+    /// While an answer is on its way hyper does not read: it needs no buffer then. Whether the peer
+    /// is still there is seen to here, and what it sends meanwhile is kept.
+    fn attend(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Self {
+            socket: Some(socket),
+            intake: Some(intake),
+            before,
+            link,
+        } = self
+        else {
+            return Ok(());
+        };
+        if link.take_given_up() {
+            intake.give_up();
+        }
+        if intake.is_given_up() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        while before.is_empty() && intake.is_empty() {
+            let recv = |free: &mut [u8]| socket.poll_recv(cx, free);
+            let keep = |came: &[u8]| intake.keep(came);
+            let Poll::Ready(came) = scratch::poll_look(AHEAD, recv, keep) else {
+                return Ok(());
+            };
+            link.came(came?);
+            if let Some(news) = intake.news() {
+                link.tell(news);
+            }
+            if intake.has_ended() {
+                link.absent(Absence::Left);
+            }
+        }
+        Ok(())
+    }
+
+    fn wrote(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.link.wrote(&polled);
+        if polled.is_pending() && !self.link.is_switched() {
+            self.attend(cx)?;
+        }
+        self.note(Side::Write, polled, cx)
     }
 
     fn note<R>(&self, side: Side, polled: Poll<R>, cx: &Context<'_>) -> Poll<R> {
@@ -209,8 +266,7 @@ impl<T: Socket> Write for Io<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = self.usable()?.poll_write(cx, buf);
-        self.link.wrote(&polled);
-        self.note(Side::Write, polled, cx)
+        self.wrote(polled, cx)
     }
 
     fn poll_write_vectored(
@@ -219,8 +275,7 @@ impl<T: Socket> Write for Io<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = self.usable()?.poll_write_vectored(cx, bufs);
-        self.link.wrote(&polled);
-        self.note(Side::Write, polled, cx)
+        self.wrote(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -231,9 +286,16 @@ impl<T: Socket> Write for Io<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.usable()?.poll_flush(cx))?;
         self.link.flushed();
+        if self.link.is_switched() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.link.is_running() {
+            self.attend(cx)?;
+            return Poll::Ready(Ok(()));
+        }
         let intake = self.intake.as_ref();
         let waits = intake.is_some_and(|intake| intake.waits_for_answer());
-        if waits && self.link.state() != State::Running {
+        if waits {
             // This was it, and hyper does not try to read again on its own.
             cx.waker().wake_by_ref();
         }

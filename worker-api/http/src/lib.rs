@@ -9,24 +9,23 @@
 //! Reading order: [`lifecycle`] is the state machine of a connection, pure, as one table;
 //! [`conn`] runs hyper under its rule, on any runtime; two drivers accept and poll: [`tokio`] and
 //! [`baton`].
+#![forbid(unsafe_code)]
 
 pub mod baton;
 pub mod checks;
-
 pub mod conn;
 pub mod lifecycle;
 pub mod tokio;
 
 mod accept;
 mod access;
-mod cursor;
 mod error;
-
 mod intake;
 mod introduce;
 mod io;
 mod linger;
 mod link;
+mod scratch;
 mod service;
 mod setup;
 

@@ -6,8 +6,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use hyper::rt::ReadBuf;
-
 use crate::checks::Refusal;
 use crate::io::Socket;
 
@@ -50,13 +48,9 @@ impl<T: Socket> Linger<T> {
         }
         let mut waste = [0; 8192];
         for _ in 0..READS {
-            let mut buf = ReadBuf::new(&mut waste);
-            let read = Pin::new(&mut self.socket).poll_read(cx, buf.unfilled());
-            if ready!(read).is_err() || buf.filled().is_empty() {
-                return Poll::Ready(());
-            }
-            self.left = self.left.saturating_sub(buf.filled().len());
-            if self.left == 0 {
+            let came = ready!(self.socket.poll_recv(cx, &mut waste)).unwrap_or(0);
+            self.left = self.left.saturating_sub(came);
+            if came == 0 || self.left == 0 {
                 return Poll::Ready(());
             }
         }

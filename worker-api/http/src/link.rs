@@ -39,6 +39,8 @@ pub(crate) struct Link<T> {
     broken: AtomicBool,
     /// The peer is given up: it sends no more.
     given_up: AtomicBool,
+    /// Whether the state is [`State::Running`], for those who ask at every turn.
+    running: AtomicBool,
 }
 
 struct Shared<T> {
@@ -118,16 +120,34 @@ impl<T> Link<T> {
             cut: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            running: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn input(&self, input: Input) -> Action {
-        self.lock().life.input(input)
+        let mut shared = self.lock();
+        let action = shared.life.input(input);
+        self.moved(&shared);
+        action
     }
 
     pub(crate) fn advance(&self, now: Instant) -> Next {
         let stage = self.setup.drain.stage();
-        self.lock().life.advance(stage, now)
+        let mut shared = self.lock();
+        let next = shared.life.advance(stage, now);
+        self.moved(&shared);
+        next
+    }
+
+    fn moved(&self, shared: &Shared<T>) {
+        let running = shared.life.state() == State::Running;
+        self.running.store(running, Ordering::Relaxed);
+    }
+
+    /// Whether a request is with the service, or its answer on the way. The state is moved by the
+    /// connection's task, which is the one that asks.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
     }
 
     pub(crate) fn state(&self) -> State {
@@ -154,6 +174,7 @@ impl<T> Link<T> {
         let (before, beginning) = {
             let mut shared = self.lock();
             shared.life.input(Input::HeadDispatched);
+            self.moved(&shared);
             if let Some(observed) = &mut exchange.observed {
                 observed.remote = shared.peer.peer;
             }
@@ -298,6 +319,7 @@ impl<T> Link<T> {
                 self.switch();
             } else {
                 shared.life.input(Input::ResponseFinished);
+                self.moved(&shared);
             }
             shared.request.take()
         };

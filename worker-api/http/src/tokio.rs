@@ -2,6 +2,7 @@
 //! out.
 
 mod accept;
+mod boxed;
 mod socket;
 mod visit;
 mod watched;
@@ -114,19 +115,17 @@ where
     let setup = Setup::new(&worker);
     let doors = take_listeners(&worker, &setup)?;
     let drain = worker.drain();
-    let stages = Arc::new(watch::Sender::new(drain.stage()));
-    let spawner = Spawner::new(setup, service, Arc::clone(&stages));
+    let guests = Arc::new(watch::Sender::new(()));
+    let spawner = Spawner::new(setup, service, Arc::clone(&guests));
 
-    // Both sets end their tasks when this future is dropped.
-    let mut telling = JoinSet::new();
-    telling.spawn(tell_stages(drain.clone(), Arc::clone(&stages)));
+    // A set ends its tasks when this future is dropped.
     let mut accepting = JoinSet::new();
     for door in doors {
         accepting.spawn(door.serve(spawner.clone(), drain.clone()));
     }
     worker.ready();
 
-    // Every connection has a receiver of `stages`: when the last one is dropped, it is closed.
+    // Every connection has a receiver of `guests`: when the last one is dropped, it is closed.
     // Each accepting task gives its door back once the worker retires or drains: no connection can
     // appear after that but from here.
     // What waits in a queue then is served here: if a reload has removed the address, by nobody else.
@@ -136,7 +135,7 @@ where
     }
     emptying.join_all().await;
     select! {
-        () = stages.closed() => {}
+        () = guests.closed() => {}
         () = forced_end(&drain) => tracing::warn!("a request holds its thread; leaving without it"),
     }
     worker.drained();
@@ -156,15 +155,6 @@ fn take_listeners(worker: &Worker, setup: &Setup) -> Result<Vec<Door>, ServeErro
         return Err(ServeError::NoListener);
     }
     Ok(doors)
-}
-
-/// Wakes every connection at each change of the stage.
-async fn tell_stages(drain: Drain, stages: Arc<watch::Sender<Stage>>) {
-    let mut stage = Stage::Serving;
-    while stage < Stage::Forced {
-        stage = drain.changed(stage).await;
-        stages.send_replace(stage);
-    }
 }
 
 /// Done when connections had time to see that the end is forced.

@@ -43,17 +43,18 @@ _MODULES = (
 _HARMLESS = {"test"}
 
 
-def load() -> None:
+def load() -> bool:
     """Imports them. An app that has a module of such a name for itself will import that, and no
-    other: then nothing is imported here."""
+    other: then nothing is imported here, and the answer is false."""
     if _replaced():
-        return
+        return False
     for name in _MODULES:
         try:
             importlib.import_module(name)
         except ImportError:
             # A distribution that ships less; the app may never ask for it.
             pass
+    return True
 
 
 def _replaced() -> list[str]:

@@ -88,10 +88,9 @@ def read(location: str) -> Cfg:
 
     Raises `Fault` when it cannot be run, or a value of it is not one that gunicorn would take.
     """
-    working_folder = os.getcwd()
-    if working_folder not in sys.path:
-        sys.path.insert(0, working_folder)
+    prepare_path()
     names = vars(_run(location))
+    location = _file(location, names)
     given = {}
     for name, setting in SETTINGS.items():
         if name in names and name != "config":
@@ -99,12 +98,25 @@ def read(location: str) -> Cfg:
     return Cfg(given)
 
 
-def add_pythonpath(cfg: Cfg) -> None:
-    """Puts the folders of ``pythonpath`` where imports are looked for."""
-    for folder in (cfg.pythonpath or "").split(","):
-        path = os.path.abspath(folder)
-        if folder and path not in sys.path:
-            sys.path.insert(0, path)
+def prepare_path() -> None:
+    """Has imports look into the working directory first, and before it into the folders that the
+    master was given; each comes before those that were given before it, as with gunicorn."""
+    for folder in (os.getcwd(), *python_path()):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def python_path() -> list[str]:
+    """The folders to import from that the master was given."""
+    told = os.environ.get("GRACEFORK_PYTHON_PATH", "")
+    return [folder for folder in told.split(os.pathsep) if folder]
+
+
+def _file(location: str, names: dict[str, Any]) -> str:
+    """The file to name in errors; ``names`` are those of its module."""
+    if location.startswith("python:"):
+        return str(names.get("__file__") or location)
+    return location.removeprefix("file:")
 
 
 def _checked(location: str, name: str, check: Any, value: Any) -> Any:
@@ -154,7 +166,7 @@ def _what_fits(name: str) -> str:
 def _run(location: str) -> ModuleType:
     if location.startswith("python:"):
         return _imported(location.removeprefix("python:"))
-    path = location.removeprefix("file:")
+    path = _file(location, {})
     if not os.path.isfile(path):
         where = "" if os.path.isabs(path) else f" in {os.getcwd()}"
         raise Fault(f"there is no config file {path}{where}", "name one that is there", BAD_CONFIG)
@@ -174,7 +186,15 @@ def _run(location: str) -> ModuleType:
 
 def _imported(name: str) -> ModuleType:
     with _told(f"python:{name}"):
-        return importlib.import_module(name)
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if name != missing and not name.startswith(f"{missing}."):
+                raise
+            problem = f"there is no module {missing!r} for the config python:{name}"
+            help = "name one that is there; --pythonpath says where else to look"
+            raise Fault(problem, help, BAD_CONFIG) from None
 
 
 @contextmanager
@@ -182,6 +202,8 @@ def _told(location: str) -> Iterator[None]:
     """Turns what the user's code raises into a fault."""
     try:
         yield
+    except Fault:
+        raise
     except (Exception, SystemExit) as error:
         help = "correct the line named above"
         if isinstance(error, ModuleNotFoundError):

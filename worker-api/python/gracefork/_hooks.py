@@ -8,12 +8,11 @@ taken down by a notification.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from . import _app
-from ._config import Cfg, add_pythonpath, read
+from ._config import Cfg, prepare_path, python_path, read
 from ._fault import BAD_CONFIG, Fault, trimmed
 from ._log import Log
 from ._objects import Listener, Worker, addresses
@@ -146,12 +145,10 @@ def load() -> Server:
     """
     environ = os.environ
     location = environ.get("GRACEFORK_PYTHON_CONFIG")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    prepare_path()
     cfg = Cfg({}) if location is None else read(location)
     listeners = addresses(_FIRST_LISTENER, int(environ.get("LISTEN_FDS", "0")))
     _overlay(cfg, environ, listeners, location)
-    add_pythonpath(cfg)
     return Server(cfg, environ, listeners)
 
 
@@ -188,4 +185,5 @@ def _overlay(
         values["bind"] = [str(listener).removeprefix("http://") for listener in listeners]
     if location is not None:
         values["config"] = location
+    values["pythonpath"] = ",".join(python_path()) or None
     values["chdir"] = os.getcwd()

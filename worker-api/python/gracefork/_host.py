@@ -21,7 +21,7 @@ import traceback
 import warnings
 from typing import NoReturn
 
-from . import _ahead, _hooks, _worker
+from . import _ahead, _hooks, _opening, _worker
 from ._fault import BAD_CONFIG, Fault, in_one_line
 from ._gracefork import inherit
 from ._hooks import Server
@@ -212,7 +212,8 @@ def main() -> NoReturn:
             # The server starts once, however many hosts it has.
             server.cfg.settings["on_starting"] = None
         server.start()
-        _ahead.load()
+        if _ahead.load():
+            _opening.load(server.app.app_uri, server.cfg)
     except Fault as fault:
         fault.print()
         master.say(FATAL=fault.reason)

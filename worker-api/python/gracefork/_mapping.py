@@ -127,6 +127,10 @@ def _env(items: list[str]) -> Keys:
     return {"env": dict(item.split("=", 1) for item in items)}
 
 
+def _path(value: str) -> Keys:
+    return {"python.path": [folder.strip() for folder in value.split(",") if folder.strip()]}
+
+
 def _level(value: str) -> Keys:
     return {"log.level": _LEVELS.get(value.lower(), "info")}
 
@@ -157,6 +161,8 @@ _CONVERSIONS: dict[str, Callable[[Any], Keys]] = {
     "forwarded_allow_ips": _as_is("http.forwarded_allow_ips"),
     "proxy_protocol": lambda value: {"http.proxy_protocol": value != "off"},
     "chdir": _as_is("chdir"),
+    "pythonpath": _path,
+    "pidfile": lambda value: {"pidfile": value} if value else {},
     "raw_env": _env,
     "user": _as_is("security.user"),
     "group": _as_is("security.group"),

@@ -97,7 +97,8 @@ def _app_and_sockets() -> Iterator[Setting]:
         "./gunicorn.conf.py",
         check.text,
         "python.config",
-        note="`-c FILE.py`; only on the command line, as under gunicorn",
+        note="`-c FILE.py`, `-c file:FILE`, `-c python:MODULE`; only on the command line, as under "
+        "gunicorn",
     )
     yield _key("wsgi_app", None, check.text, "app")
     yield _key(
@@ -257,19 +258,14 @@ def _process() -> Iterator[Setting]:
         "security.initgroups",
         note="left out: `group` alone, where gunicorn keeps the other groups of root",
     )
-    yield _file("pythonpath", None, check.text, "folders to import from, with commas between")
+    yield _key("pythonpath", None, check.text, "python.path")
     yield _none(
         "daemon",
         False,
         check.boolean,
         "gracefork stays in the foreground, as containers and systemd expect",
     )
-    yield _none(
-        "pidfile",
-        None,
-        check.text,
-        "the master's pid is 1 in a container, and systemd knows it elsewhere",
-    )
+    yield _key("pidfile", None, check.text, "pidfile", note="begins where gracefork was started")
     yield _none("proc_name", None, check.text, "`/status` of `health.listen` tells processes apart")
     yield _none(
         "default_proc_name",

@@ -7,6 +7,7 @@ mod asgi;
 mod gil;
 mod hooks;
 mod log;
+mod peers;
 mod text;
 mod worker;
 mod wsgi;

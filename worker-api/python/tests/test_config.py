@@ -54,6 +54,25 @@ class Reading(Case):
         self.assertEqual(_config.read("python:conf_package.production").workers, 5)
         self.assertEqual(_config.read("file:conf_package/production.py").workers, 5)
 
+    def test_a_module_with_a_mistake_is_told_by_its_file(self):
+        path = self.file("conf_package/wrong.py", "workers = 'many'\n")
+        self.file("conf_package/needs.py", "import nothing_like_this\n")
+        for name, problem in (
+            ("conf_package.wrong", f"{path}:1: `workers = 'many'`"),
+            ("conf_package.missing", "there is no module 'conf_package.missing' for the config"),
+            ("nothing.at.all", "there is no module 'nothing' for the config"),
+            ("conf_package.needs", "the config file python:conf_package.needs fails"),
+        ):
+            with self.assertRaises(Fault) as raised:
+                _config.read(f"python:{name}")
+            self.assertIn(problem, raised.exception.problem)
+
+    def test_folders_to_import_from_come_before_the_working_directory(self):
+        self.file("src/conf_module.py", "workers = 3\n")
+        self.file("conf_module.py", "workers = 2\n")
+        os.environ["GRACEFORK_PYTHON_PATH"] = f"{self.folder}/lib:{self.folder}/src"
+        self.assertEqual(_config.read("python:conf_module").workers, 3)
+
     def test_values_are_taken_as_gunicorn_takes_them(self):
         cfg = self.read(
             """
@@ -179,6 +198,8 @@ class Translating(Case):
             limit_request_line = 0
             proxy_protocol = "v2"
             backlog = 64
+            pidfile = "/run/app.pid"
+            pythonpath = "src, /opt/lib"
             """
         )
         self.assertEqual(
@@ -203,6 +224,8 @@ class Translating(Case):
                 "http.limit_request_line": 0,
                 "http.proxy_protocol": True,
                 "listen.backlog": 64,
+                "pidfile": "/run/app.pid",
+                "python.path": ["src", "/opt/lib"],
             },
         )
 

@@ -140,7 +140,11 @@ class Objects(HostCase):
 
     def test_pythonpath_is_looked_in_for_the_app(self):
         self.file("src/elsewhere.py", "def app(environ, start_response): return []\n")
-        server = self.server("pythonpath = 'src'\n", GRACEFORK_APP="elsewhere:app")
+        path = f"{self.folder}/src"
+        server = self.server(
+            "import elsewhere\n", GRACEFORK_APP="elsewhere:app", GRACEFORK_PYTHON_PATH=path
+        )
+        self.assertEqual(server.cfg.pythonpath, path)
         self.assertEqual(server.app.load().interface, "wsgi")
         self.assertEqual(server.app.wsgi().__name__, "app")
 

@@ -1,6 +1,7 @@
 //! Settings that hold several values.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use worker_api::AllowedIps;
 
@@ -35,6 +36,38 @@ impl Field for Vec<String> {
 
     fn show(&self) -> Option<String> {
         Some(toml_text::list(self.iter().map(String::as_str)))
+    }
+}
+
+/// Folders: in a variable a TOML list, or folders between commas.
+impl Field for Vec<PathBuf> {
+    fn read(&mut self, item: &Item, _: &Setting) -> Result<(), Fault> {
+        let folder = |item: &Item| match item.text() {
+            // A list of folders is handed on with colons between them.
+            Some(text) if !text.is_empty() && !text.contains(['\0', ':']) => Ok(text.into()),
+            _ => Err(Fault::at(
+                item,
+                "expected a folder, without a colon in its name",
+            )),
+        };
+        *self = items(item, |c| c == ',')?
+            .iter()
+            .map(folder)
+            .collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn describe(&self, _: &Setting) -> String {
+        "a list of folders".to_owned()
+    }
+
+    fn value_name(&self) -> &'static str {
+        "FOLDERS"
+    }
+
+    fn show(&self) -> Option<String> {
+        let folders: Vec<_> = self.iter().map(|path| path.to_string_lossy()).collect();
+        Some(toml_text::list(folders.iter().map(AsRef::as_ref)))
     }
 }
 

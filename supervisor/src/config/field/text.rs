@@ -9,7 +9,7 @@ use super::super::bind;
 use super::super::raw::Item;
 use super::super::settings::Setting;
 use super::super::visible::visible;
-use super::super::{AccessFormat, AccessLog, LogFile, toml_text};
+use super::super::{AccessFormat, AccessLog, LogFile, Script, toml_text};
 use super::{Fault, Field};
 
 /// The program to run; empty until it is known.
@@ -51,6 +51,25 @@ impl Field for PathBuf {
 
     fn show(&self) -> Option<String> {
         Some(toml_text::string(&self.to_string_lossy()))
+    }
+}
+
+impl Field for Script {
+    fn read(&mut self, item: &Item, _: &Setting) -> Result<(), Fault> {
+        *self = Self::from(name(item)?);
+        Ok(())
+    }
+
+    fn describe(&self, _: &Setting) -> String {
+        r#"a path or "python:" and a module"#.to_owned()
+    }
+
+    fn value_name(&self) -> &'static str {
+        "PATH"
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(toml_text::string(&self.to_string()))
     }
 }
 

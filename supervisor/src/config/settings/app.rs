@@ -40,6 +40,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..UNSAID
     },
     Setting {
+        path: "pidfile",
+        support: Now(|draft| &mut draft.pidfile),
+        example: r#""/run/gracefork.pid""#,
+        doc: "Where the master writes its pid once it listens; it removes the file when it exits. A relative path begins where gracefork was started. A file that names a process which has gone is replaced, one of a process that runs is an error. A change takes effect at the next start.",
+        flags: &["--pid", "-p"],
+        ..UNSAID
+    },
+    Setting {
         path: "listen.bind",
         support: Now(|draft| &mut draft.config.listen.bind),
         default: r#"["0.0.0.0:8000"]"#,

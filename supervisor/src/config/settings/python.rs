@@ -43,10 +43,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..UNSAID
     },
     Setting {
+        path: "python.path",
+        support: Now(|draft| &mut draft.python.path),
+        default: "[]",
+        example: r#"["src", "vendor"]"#,
+        doc: "Folders that the app, its hooks and its config file are imported from, before all others. Relative ones begin at `chdir`.",
+        flags: &["--pythonpath"],
+        gunicorn: Some("pythonpath"),
+        ..UNSAID
+    },
+    Setting {
         path: "python.config",
         support: Now(|draft| &mut draft.python.config),
         example: r#""gunicorn_config.py""#,
-        doc: "A gunicorn config file, for its hooks and settings; they are under everything else that is given. `-c FILE.py` says the same, and gunicorn.conf.py in the working directory is found where no config file is named.",
+        doc: "A gunicorn config file, for its hooks and settings; they are under everything else that is given. `-c FILE.py`, `-c file:FILE` and `-c python:MODULE` say the same, and gunicorn.conf.py in the working directory is found where no config file is named.",
         gunicorn: Some("config"),
         ..UNSAID
     },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Case;
-use crate::config::{Interface, Level, Python, WorkerCount};
+use crate::config::{Interface, Level, Python, Script, WorkerCount, search_path};
 
 fn python(case: &Case) -> Python {
     case.loads().config.python.expect("a Python app")
@@ -105,6 +105,41 @@ fn an_app_that_names_a_file_is_told_how_to_name_a_module() {
   |     ^^^^^^^^^^^^^ expected module:attribute, for example main:app
   = help: a file main.py is the module main",
     );
+}
+
+#[test]
+fn a_config_program_is_named_by_its_file_or_as_a_module() {
+    let named = |name: &str| {
+        let case = hosted().gunicorn_args(&format!("-c {name}"));
+        python(&case).config.unwrap()
+    };
+    let module = Script::Module("shop.settings".to_owned());
+    assert_eq!(named("python:shop.settings"), module);
+    let file = |path: &str| Script::File(std::path::absolute(path).unwrap());
+    assert_eq!(named("shop/settings.py"), file("shop/settings.py"));
+    assert_eq!(named("file:settings.conf"), file("settings.conf"));
+    let case = hosted().file("[python]\nconfig = \"python:settings\"\n");
+    let toml = case.loads().to_toml();
+    assert!(toml.contains("config = \"python:settings\""), "{toml}");
+}
+
+#[test]
+fn folders_to_import_from_are_a_list() {
+    let case = hosted().flag("python.path", "--pythonpath", "src, vendor/lib");
+    let folders = python(&case).path;
+    assert_eq!(folders, [Path::new("src"), Path::new("vendor/lib")]);
+    let told = search_path(&folders, Path::new("/srv"));
+    assert_eq!(told, "/srv/src:/srv/vendor/lib");
+    let case = hosted().file("[python]\npath = [\"/a\", \"b\"]\n");
+    assert_eq!(python(&case).path, [Path::new("/a"), Path::new("b")]);
+    hosted()
+        .flag("python.path", "--pythonpath", "a,b:c")
+        .fails_with(
+            "error: invalid `python.path`
+  --> command line
+  | --pythonpath a,b:c
+  |                ^^^ expected a folder, without a colon in its name",
+        );
 }
 
 #[test]

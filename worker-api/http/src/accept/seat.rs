@@ -3,48 +3,30 @@
 //! The kernel keeps a queue of waiters for each listener. An exclusive waiter that sleeps is woken
 //! alone, the first in the queue first; one that leaves and joins anew is the last. So each takes
 //! its turn, and a worker that is at work, and does not sleep in its epoll, is passed over.
-#![expect(
-    unsafe_code,
-    reason = "an epoll of a runtime is known by its number only"
-)]
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use worker_api::Listener;
 
 /// See the module. Every event says the same: have a look.
-#[derive(Debug)]
 pub(crate) struct Seat {
     epoll: OwnedFd,
     data: u64,
-    listener: Arc<Listener>,
+    listener: Arc<dyn AsFd + Send + Sync>,
 }
 
 impl Seat {
-    /// A seat in `epoll`, where `data` names the listener.
-    pub(crate) fn new(epoll: OwnedFd, data: u64, listener: &Arc<Listener>) -> Self {
+    /// A seat in `epoll`, where `data` names the listener. If somebody else has put it there, it
+    /// is to be the same descriptor, and the same name.
+    pub(crate) fn new(epoll: OwnedFd, data: u64, listener: Arc<dyn AsFd + Send + Sync>) -> Self {
         Self {
             epoll,
             data,
-            listener: Arc::clone(listener),
+            listener,
         }
-    }
-
-    /// A seat in an epoll that somebody else owns, under the name that the owner uses.
-    pub(crate) fn in_epoll_of(
-        epoll: RawFd,
-        data: u64,
-        listener: &Arc<Listener>,
-    ) -> io::Result<Self> {
-        // SAFETY: the number is used for this one call only. If the owner has closed it, it is not
-        // valid or names another file; the call then fails, or what is made of the copy does.
-        let epoll = unsafe { BorrowedFd::borrow_raw(epoll) };
-        let epoll = rustix::io::fcntl_dupfd_cloexec(epoll, 0)?;
-        Ok(Self::new(epoll, data, listener))
     }
 
     /// Becomes the last in the queue of those of whom one is woken for each connection.
@@ -61,7 +43,7 @@ impl Seat {
 
     /// Is told of nothing.
     pub(crate) fn leave(&self) -> io::Result<()> {
-        match epoll::delete(&self.epoll, &*self.listener) {
+        match epoll::delete(&self.epoll, self.listener.as_fd()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -72,6 +54,6 @@ impl Seat {
         // none where `EXCLUSIVE` is concerned.
         self.leave()?;
         let data = EventData::new_u64(self.data);
-        Ok(epoll::add(&self.epoll, &*self.listener, data, flags)?)
+        Ok(epoll::add(&self.epoll, self.listener.as_fd(), data, flags)?)
     }
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -46,17 +45,18 @@ impl<H: Handler> Reception for Calls<H> {
 }
 
 /// The handler as a hyper service, for one connection.
-pub(super) struct Caller<H> {
+pub(super) struct Caller<H>(Arc<Shared<H>>);
+
+/// What the calls of a connection have in common.
+struct Shared<H> {
     calls: Arc<Calls<H>>,
     files: Files,
 }
 
 impl<H> Caller<H> {
     fn new(calls: &Arc<Calls<H>>, files: Files) -> Self {
-        Self {
-            calls: Arc::clone(calls),
-            files,
-        }
+        let calls = Arc::clone(calls);
+        Self(Arc::new(Shared { calls, files }))
     }
 }
 
@@ -68,58 +68,56 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
     fn call(&self, mut request: http::Request<Incoming>) -> Answering<H> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        let client = handed_client().unwrap_or_else(|| Client::direct(None));
-        let asked = Asked {
-            client,
-            calls: Arc::clone(&self.calls),
-            files: self.files.clone(),
-            head,
+        let mut wanted = Box::new(Wanted {
+            request: Request::from_parts(head, RequestBody::whole(Bytes::new())),
+            client: handed_client().unwrap_or_else(|| Client::direct(None)),
             upgrade,
-        };
+        });
         if body.is_end_stream() {
-            return Answering::Called(asked.call(RequestBody::whole(Bytes::new())));
+            return Answering::Called(self.0.call(wanted));
         }
         if body.size_hint().exact().is_some_and(|len| len <= SMALL) {
-            return Answering::Receiving(Some(Box::new((asked, body, BytesMut::new()))));
+            return Answering::Receiving(Some(Box::new(Receiving {
+                shared: Arc::clone(&self.0),
+                wanted,
+                body,
+                whole: BytesMut::new(),
+            })));
         }
-        let body = RequestBody::streamed(&self.calls.core, body);
-        Answering::Called(asked.call(body))
+        *wanted.request.body_mut() = RequestBody::streamed(&self.0.calls.core, body);
+        Answering::Called(self.0.call(wanted))
     }
 }
 
-/// A request without its body.
-pub(super) struct Asked<H> {
-    client: Client,
-    calls: Arc<Calls<H>>,
-    files: Files,
-    head: http::request::Parts,
-    upgrade: OnUpgrade,
-}
-
-impl<H: Handler> Asked<H> {
-    fn call(self, body: RequestBody) -> Called<H> {
-        let wanted = Wanted {
-            request: Request::from_parts(self.head, body),
-            files: self.files,
-            upgrade: self.upgrade,
-        };
+impl<H: Handler> Shared<H> {
+    fn call(self: &Arc<Self>, wanted: Box<Wanted>) -> Called<H> {
         let call = Arc::new(Call {
-            calls: Arc::clone(&self.calls),
-            client: self.client,
+            shared: Arc::clone(self),
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
                 waiter: None,
             }),
         });
         self.calls.core.call(Arc::clone(&call) as Arc<dyn Job>);
-        Called(call)
+        Called {
+            call,
+            is_over: false,
+        }
     }
+}
+
+/// A request whose small body is being received.
+pub(super) struct Receiving<H> {
+    shared: Arc<Shared<H>>,
+    wanted: Box<Wanted>,
+    body: Incoming,
+    whole: BytesMut,
 }
 
 /// A request on its way to a response.
 pub(super) enum Answering<H> {
-    /// Its small body is being received; `None` only for a moment.
-    Receiving(Option<Box<(Asked<H>, Incoming, BytesMut)>>),
+    /// `None` only for a moment.
+    Receiving(Option<Box<Receiving<H>>>),
     Called(Called<H>),
 }
 
@@ -132,20 +130,19 @@ impl<H: Handler> Future for Answering<H> {
             match this {
                 Self::Called(called) => return called.poll(cx).map(Ok),
                 Self::Receiving(receiving) => {
-                    if let Some(parts) = receiving {
-                        let (_, body, whole) = &mut **parts;
-                        while let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    if let Some(it) = receiving {
+                        while let Some(frame) = ready!(Pin::new(&mut it.body).poll_frame(cx)) {
                             let frame = frame.map_err(io::Error::other)?;
                             if let Ok(data) = frame.into_data() {
-                                whole.extend_from_slice(&data);
+                                it.whole.extend_from_slice(&data);
                             }
                         }
                     }
-                    let Some(parts) = receiving.take() else {
+                    let Some(mut it) = receiving.take() else {
                         return Poll::Pending;
                     };
-                    let (asked, _, whole) = *parts;
-                    *this = Self::Called(asked.call(RequestBody::whole(whole.freeze())));
+                    *it.wanted.request.body_mut() = RequestBody::whole(it.whole.freeze());
+                    *this = Self::Called(it.shared.call(it.wanted));
                 }
             }
         }
@@ -154,8 +151,7 @@ impl<H: Handler> Future for Answering<H> {
 
 /// One call; it is both the job and the place of its answer.
 struct Call<H> {
-    calls: Arc<Calls<H>>,
-    client: Client,
+    shared: Arc<Shared<H>>,
     state: Mutex<State>,
 }
 
@@ -166,28 +162,34 @@ struct State {
 }
 
 enum Step {
-    Wanted(Wanted),
+    /// Its only move is by its box: a request is large.
+    Wanted(Box<Wanted>),
     Running,
     Answered(http::Response<Outgoing>),
     /// Nobody waits for it any more.
     Gone,
 }
 
-struct Wanted {
+pub(super) struct Wanted {
     request: Request,
-    files: Files,
+    client: Client,
     upgrade: OnUpgrade,
 }
 
 /// Waits for a call's answer. Dropped, it takes back a call that has not begun.
-pub(super) struct Called<H>(Arc<Call<H>>);
+pub(super) struct Called<H> {
+    call: Arc<Call<H>>,
+    /// The answer was taken.
+    is_over: bool,
+}
 
 impl<H> Called<H> {
-    fn poll(&self, cx: &Context<'_>) -> Poll<http::Response<Outgoing>> {
-        let mut state = self.0.lock();
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<http::Response<Outgoing>> {
+        let mut state = self.call.lock();
         if matches!(state.step, Step::Answered(_))
             && let Step::Answered(response) = std::mem::replace(&mut state.step, Step::Gone)
         {
+            self.is_over = true;
             return Poll::Ready(response);
         }
         match &mut state.waiter {
@@ -200,8 +202,10 @@ impl<H> Called<H> {
 
 impl<H> Drop for Called<H> {
     fn drop(&mut self) {
-        let before = std::mem::replace(&mut self.0.lock().step, Step::Gone);
-        drop(before);
+        if !self.is_over {
+            let before = std::mem::replace(&mut self.call.lock().step, Step::Gone);
+            drop(before);
+        }
     }
 }
 
@@ -223,28 +227,25 @@ impl<H: Handler> Job for Call<H> {
         let Step::Wanted(wanted) = before else { return };
         let Wanted {
             request,
-            files,
+            client,
             upgrade,
-        } = wanted;
-        let handler = &self.calls.handler;
-        let reply = Reply {
-            client: self.client,
-            place: Arc::clone(&self) as Arc<dyn Place>,
-            files,
-            upgrade,
-        };
+        } = *wanted;
+        let shared = Arc::clone(&self.shared);
+        let reply = Reply::new(client, self, upgrade);
+        let handler = &shared.calls.handler;
         if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
             tracing::error!("the app panicked");
-        }
-        if matches!(self.lock().step, Step::Running) {
-            self.answer(no_answer());
         }
     }
 }
 
 impl<H: Handler> Place for Call<H> {
     fn core(&self) -> &Arc<Core> {
-        &self.calls.core
+        &self.shared.calls.core
+    }
+
+    fn files(&self) -> &Files {
+        &self.shared.files
     }
 
     fn answer(&self, response: http::Response<Outgoing>) -> bool {
@@ -259,11 +260,4 @@ impl<H: Handler> Place for Call<H> {
         waiter.into_iter().for_each(Waker::wake);
         true
     }
-}
-
-fn no_answer() -> http::Response<Outgoing> {
-    let body = Bytes::from_static(b"Internal Server Error\n");
-    let mut response = http::Response::new(Outgoing::Bytes(body));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response
 }

@@ -59,8 +59,15 @@ pub(super) struct Task {
     core: Arc<Core>,
     key: usize,
     state: TaskState,
-    /// The state lets one thread at a time come here: the lock is never waited for.
-    future: Mutex<Option<BoxFuture>>,
+    /// Until it is over. The state lets one thread at a time come here: the lock is never waited
+    /// for.
+    life: Mutex<Option<Life>>,
+}
+
+struct Life {
+    future: BoxFuture,
+    /// The task's own, made by its first poll.
+    waker: Option<Waker>,
 }
 
 impl Core {
@@ -129,7 +136,10 @@ impl Core {
                 core: Arc::clone(self),
                 key: entry.key(),
                 state: TaskState::queued(),
-                future: Mutex::new(Some(Box::pin(future))),
+                life: Mutex::new(Some(Life {
+                    future: Box::pin(future),
+                    waker: None,
+                })),
             });
             Arc::clone(entry.insert(task))
         };
@@ -262,16 +272,16 @@ impl Ground for Core {
 impl Task {
     pub(super) fn run(self: Arc<Self>) {
         self.state.begin();
-        let waker = Waker::from(Arc::clone(&self));
-        let mut future = self.future.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(running) = future.as_mut() else {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Life { future, waker }) = life.as_mut() else {
             return;
         };
+        let waker = waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            running.as_mut().poll(&mut Context::from_waker(&waker))
+            future.as_mut().poll(&mut Context::from_waker(waker))
         }));
         if polled.as_ref().is_ok_and(std::task::Poll::is_pending) {
-            drop(future);
+            drop(life);
             if self.state.pause() {
                 let core = Arc::clone(&self.core);
                 core.lead.push_task(&core, self);
@@ -283,10 +293,10 @@ impl Task {
             tracing::error!("a connection panicked; it is closed");
         }
         // What it leaves behind may panic as well.
-        if catch_unwind(AssertUnwindSafe(|| *future = None)).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| *life = None)).is_err() {
             tracing::error!("a connection panicked as it ended");
         }
-        drop(future);
+        drop(life);
         self.core.tasks().try_remove(self.key);
     }
 }

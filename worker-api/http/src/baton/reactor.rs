@@ -1,7 +1,8 @@
 //! Polls the kernel, and tells tasks that a socket of theirs may be read or written again.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -35,7 +36,7 @@ struct Turn {
 /// What is known of a descriptor that the reactor watches, edge-triggered and for all its life.
 pub(super) struct Source {
     token: usize,
-    sides: Mutex<[Readiness; 2]>,
+    sides: [Direction; 2],
 }
 
 /// A direction.
@@ -45,16 +46,20 @@ pub(super) enum Side {
     Write = 1,
 }
 
-#[derive(Default)]
-struct Readiness {
-    /// The kernel has not said "would block" since its last event.
-    ready: bool,
-    /// And never will again: the end of the stream, or an error.
-    ended: bool,
-    /// How many events there were, so that none is taken back unseen.
-    events: u32,
-    waiter: Option<Waker>,
+/// One direction. What there is to know of it is one word, so that a socket that is ready is read
+/// and written without a lock.
+struct Direction {
+    /// [`READY`], [`ENDED`], and in the bits from [`EVENT`] on the number of events there were, so
+    /// that none is taken back unseen.
+    word: AtomicU32,
+    waiter: Mutex<Option<Waker>>,
 }
+
+/// The kernel has not said "would block" since its last event.
+const READY: u32 = 1;
+/// And never will again: the end of the stream, or an error.
+const ENDED: u32 = 2;
+const EVENT: u32 = 4;
 
 /// Names the event after which an operation was tried.
 #[derive(Clone, Copy)]
@@ -80,11 +85,7 @@ impl Reactor {
             let mut sources = self.sources();
             let entry = sources.vacant_entry();
             let token = entry.key();
-            let write = Readiness {
-                ready: true,
-                ..Readiness::default()
-            };
-            let sides = Mutex::new([Readiness::default(), write]);
+            let sides = [Direction::new(0), Direction::new(READY)];
             (
                 Arc::clone(entry.insert(Arc::new(Source { token, sides }))),
                 Token(token),
@@ -100,9 +101,9 @@ impl Reactor {
     /// Watches a listener, as its seat says.
     pub(super) fn seat(&self, listener: &Arc<Listener>) -> io::Result<(Arc<Source>, Seat)> {
         let source = self.watch(listener.as_ref(), Interest::READABLE)?;
-        let seat = Seat::in_epoll_of(self.epoll(), source.token as u64, listener);
-        seat.map(|seat| (Arc::clone(&source), seat))
-            .inspect_err(|_| self.forget(&source))
+        let epoll = self.epoll().inspect_err(|_| self.forget(&source))?;
+        let seat = Seat::new(epoll, source.token as u64, Arc::clone(listener) as _);
+        Ok((source, seat))
     }
 
     /// Has a timer's descriptor end a wait when it rings.
@@ -112,9 +113,9 @@ impl Reactor {
             .register(&mut SourceFd(&raw), CLOCK, Interest::READABLE)
     }
 
-    /// The number of the epoll, which is open as long as this is.
-    pub(super) fn epoll(&self) -> RawFd {
-        self.registry.as_raw_fd()
+    /// The epoll, by a descriptor of one's own.
+    pub(super) fn epoll(&self) -> io::Result<OwnedFd> {
+        self.registry.as_fd().try_clone_to_owned()
     }
 
     /// The descriptor is closed. An event that is already under way may then meet the next one
@@ -158,23 +159,30 @@ impl Reactor {
 impl Source {
     /// Ready if the operation is worth a try; else `cx` is woken when it is.
     pub(super) fn poll(&self, side: Side, cx: &Context<'_>) -> Poll<Seen> {
-        let mut sides = self.lock();
-        let state = &mut sides[side as usize];
-        if state.ready {
-            return Poll::Ready(Seen(state.events));
+        let direction = &self.sides[side as usize];
+        if let Some(seen) = direction.seen() {
+            return Poll::Ready(seen);
         }
-        match &mut state.waiter {
+        let mut waiter = direction.lock();
+        match &mut *waiter {
             Some(waiter) => waiter.clone_from(cx.waker()),
-            None => state.waiter = Some(cx.waker().clone()),
+            None => *waiter = Some(cx.waker().clone()),
         }
-        Poll::Pending
+        // An event that the first look missed: it looks for a waiter after this, or is seen here.
+        direction.seen().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The operation, tried after `seen`, would block.
     pub(super) fn would_block(&self, side: Side, seen: Seen) {
-        let mut sides = self.lock();
-        let state = &mut sides[side as usize];
-        state.ready = state.ended || state.events != seen.0;
+        if seen.0 & ENDED == 0 {
+            // If there was another event meanwhile, it is worth a try.
+            let _ = self.sides[side as usize].word.compare_exchange(
+                seen.0,
+                seen.0 & !READY,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+        }
     }
 
     /// Tries `operation` until it would block.
@@ -198,25 +206,42 @@ impl Source {
     }
 
     fn take(&self, event: &Event) -> [Option<Waker>; 2] {
-        let mut sides = self.lock();
         let failed = event.is_error();
         let came = [
             (event.is_readable(), event.is_read_closed() || failed),
             (event.is_writable(), event.is_write_closed() || failed),
         ];
         let mut wakers = [None, None];
-        for ((state, (ready, ended)), waker) in sides.iter_mut().zip(came).zip(&mut wakers) {
+        for ((direction, (ready, ended)), waker) in self.sides.iter().zip(came).zip(&mut wakers) {
             if ready || ended {
-                state.ready = true;
-                state.ended |= ended;
-                state.events = state.events.wrapping_add(1);
-                *waker = state.waiter.take();
+                direction.event(ended);
+                *waker = direction.lock().take();
             }
         }
         wakers
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, [Readiness; 2]> {
-        self.sides.lock().unwrap_or_else(PoisonError::into_inner)
+impl Direction {
+    fn new(word: u32) -> Self {
+        Self {
+            word: AtomicU32::new(word),
+            waiter: Mutex::new(None),
+        }
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        let word = self.word.load(Ordering::Acquire);
+        (word & READY != 0).then_some(Seen(word))
+    }
+
+    fn event(&self, ended: bool) {
+        let flags = if ended { READY | ENDED } else { READY };
+        let after = |word: u32| Some(word.wrapping_add(EVENT) | flags);
+        let _ = (self.word).fetch_update(Ordering::AcqRel, Ordering::Relaxed, after);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 
 use super::Response;
@@ -16,22 +17,33 @@ use super::response::{Chunks, Kind, TakeOver};
 use super::upgrade::Upgraded;
 use crate::checks::Client;
 
-/// What a handler answers a request with, once, before it returns. If it has not, the answer is 500.
+/// What a handler answers a request with, once, before it returns. Dropped without an answer, that
+/// is 500.
 pub struct Reply {
-    pub(super) client: Client,
-    pub(super) place: Arc<dyn Place>,
-    pub(super) files: Files,
-    pub(super) upgrade: OnUpgrade,
+    client: Client,
+    place: Arc<dyn Place>,
+    /// Until the request is answered.
+    upgrade: Option<OnUpgrade>,
 }
 
 /// Where a call leaves its answer.
 pub(super) trait Place: Send + Sync {
     fn core(&self) -> &Arc<Core>;
+    /// Where the connection's responses promise files.
+    fn files(&self) -> &Files;
     /// `false` if nobody waits for the answer, or it has one.
     fn answer(&self, response: http::Response<Outgoing>) -> bool;
 }
 
 impl Reply {
+    pub(super) fn new(client: Client, place: Arc<dyn Place>, upgrade: OnUpgrade) -> Self {
+        Self {
+            client,
+            place,
+            upgrade: Some(upgrade),
+        }
+    }
+
     /// Who has sent the request.
     #[must_use]
     pub fn client(&self) -> &Client {
@@ -39,7 +51,7 @@ impl Reply {
     }
 
     /// Answers. A body that has to be read is read and sent here, as fast as the client takes it.
-    pub fn send(self, response: Response) {
+    pub fn send(mut self, response: Response) {
         let (head, body) = response.into_parts();
         let body = match body.0 {
             Kind::Bytes(bytes) => Outgoing::Bytes(bytes),
@@ -47,10 +59,12 @@ impl Reply {
                 file,
                 offset,
                 len,
-                files: self.files,
+                files: self.place.files().clone(),
             },
             Kind::Upgrade(take_over) => {
-                hand_off(self.place.core(), self.upgrade, take_over);
+                if let Some(upgrade) = self.upgrade.take() {
+                    hand_off(self.place.core(), upgrade, take_over);
+                }
                 Outgoing::Bytes(Bytes::new())
             }
             Kind::Chunks { chunks, len } => {
@@ -58,18 +72,34 @@ impl Reply {
                 return send_all(chunks, streaming);
             }
         };
-        self.place.answer(http::Response::from_parts(head, body));
+        self.answer(http::Response::from_parts(head, body));
     }
 
     /// Sends the head, of a response whose body comes piece by piece: `len` bytes, if that is
     /// known. A body that ends before that is cut off.
-    pub fn stream(self, head: http::response::Parts, len: Option<u64>) -> Streaming {
+    pub fn stream(mut self, head: http::response::Parts, len: Option<u64>) -> Streaming {
         let (sender, receiver) = pipe();
         let body = Outgoing::Pipe(receiver, len);
-        self.place.answer(http::Response::from_parts(head, body));
+        self.answer(http::Response::from_parts(head, body));
         Streaming {
             core: Arc::clone(self.place.core()),
             sender,
+        }
+    }
+
+    fn answer(&mut self, response: http::Response<Outgoing>) {
+        self.upgrade = None;
+        self.place.answer(response);
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.upgrade.is_some() {
+            let body = Bytes::from_static(b"Internal Server Error\n");
+            let mut response = http::Response::new(Outgoing::Bytes(body));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            self.place.answer(response);
         }
     }
 }

@@ -1,5 +1,4 @@
 //! An accepted socket, as hyper reads and writes it.
-#![expect(unsafe_code, reason = "hyper's read buffer is not initialised")]
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::Write;
 use mio::Interest;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
@@ -15,6 +14,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use super::executor::Core;
 use super::files::{Files, find_hole};
 use super::reactor::{Side, Source};
+use crate::io::Socket;
 
 /// So much is copied into one piece to be sent: that costs less than to have the kernel gather it.
 const SMALL: usize = 1024;
@@ -80,27 +80,15 @@ impl AsFd for Stream {
     }
 }
 
-impl Read for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let polled = this.source.poll_io(Side::Read, cx, |seen| {
-            // SAFETY: the buffer's bytes are only written to, by the kernel.
-            let free = unsafe { buf.as_mut() };
-            let len = free.len();
-            let ((came, _), _) = rustix::net::recv(&this.fd, free, RecvFlags::empty())?;
-            if came.len() < len {
+impl Socket for Stream {
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.source.poll_io(Side::Read, cx, |seen| {
+            let (came, _) = rustix::net::recv(&self.fd, &mut *buf, RecvFlags::empty())?;
+            if came < buf.len() {
                 // Nothing is left; what comes next is an event.
-                this.source.would_block(Side::Read, seen);
+                self.source.would_block(Side::Read, seen);
             }
-            Ok(came.len())
-        });
-        polled.map_ok(|len| {
-            // SAFETY: the kernel has written so many bytes to the beginning of the buffer.
-            unsafe { buf.advance(len) }
+            Ok(came)
         })
     }
 }

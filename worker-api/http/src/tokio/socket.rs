@@ -5,10 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use ::tokio::io::{AsyncRead, ReadBuf};
 use ::tokio::net::{TcpStream, UnixStream};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::Write;
 use hyper_util::rt::TokioIo;
 use rustix::net::{AddressFamily, sockopt};
+
+use crate::io::Socket;
 
 /// An accepted socket.
 pub(super) enum Stream {
@@ -50,16 +53,14 @@ impl AsFd for Stream {
     }
 }
 
-impl Read for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+impl Socket for Stream {
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        let read = match self {
+            Self::Tcp(stream) => Pin::new(stream.inner_mut()).poll_read(cx, &mut buf),
+            Self::Unix(stream) => Pin::new(stream.inner_mut()).poll_read(cx, &mut buf),
+        };
+        read.map_ok(|()| buf.filled().len())
     }
 }
 

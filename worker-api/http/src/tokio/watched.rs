@@ -1,27 +1,25 @@
 //! How tokio watches a listener.
-#![expect(unsafe_code, reason = "tokio wants to be sure of a descriptor")]
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream as Descriptor;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ::tokio::io::Interest;
-use ::tokio::io::unix::AsyncFd;
+use ::tokio::net::UnixStream;
 use rustix::event::epoll::{self, CreateFlags};
 use worker_api::Listener;
 
 use crate::accept::{Seat, Watch};
 
 /// What tokio was told to watch: a listener, or an epoll with a listener in it.
-pub(super) struct Watched(AsyncFd<Fd>);
-
-enum Fd {
-    Listener(Arc<Listener>),
-    Epoll(OwnedFd),
-}
+///
+/// tokio's own type for a descriptor of any kind takes an unsafe promise. Of its sockets, a stream
+/// is one that tells of events and does nothing of itself; so that is what it takes this for.
+pub(super) struct Watched(Arc<UnixStream>);
 
 impl Watched {
     /// A seat in tokio's own epoll, where it has put the listener just now. tokio knows no
@@ -30,52 +28,47 @@ impl Watched {
     ///
     /// `None` if tokio's epoll is not to be found.
     pub(super) fn in_tokios_epoll(listener: &Arc<Listener>) -> io::Result<Option<(Seat, Self)>> {
-        let raw = listener.as_raw_fd();
-        let watched = Self::new(Fd::Listener(Arc::clone(listener)))?;
+        let watched = Self::new(listener.as_fd().try_clone_to_owned()?)?;
         // The name that is used is tokio's, as the kernel has it. It is good for as long as tokio
         // watches the listener, which ends with `watched`; the acceptor gives up the seat before.
-        let seat = match find_epoll_of(raw, listener)? {
-            Some((epoll, data)) => Seat::in_epoll_of(epoll, data, listener)?,
-            None => return Ok(None),
+        let Some((epoll, data)) = find_epoll_of(&watched.0)? else {
+            return Ok(None);
         };
+        let seat = Seat::new(epoll, data, Arc::clone(&watched.0) as _);
         Ok(Some((seat, watched)))
     }
 
     /// A seat in an epoll of its own, which tokio watches.
     pub(super) fn in_own_epoll(listener: &Arc<Listener>) -> io::Result<(Seat, Self)> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let watched = Self::new(Fd::Epoll(epoll.try_clone()?))?;
-        Ok((Seat::new(epoll, 0, listener), watched))
+        let watched = Self::new(epoll.try_clone()?)?;
+        Ok((Seat::new(epoll, 0, Arc::clone(listener) as _), watched))
     }
 
-    fn new(fd: Fd) -> io::Result<Self> {
-        // SAFETY: `fd` owns its descriptor, whose number does not change, and is not given out.
-        let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-        watched.map(Self).map_err(|error| error.into_parts().1)
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        let descriptor = Descriptor::from(fd);
+        // tokio insists on it, even where it makes no difference.
+        descriptor.set_nonblocking(true)?;
+        Ok(Self(Arc::new(UnixStream::from_std(descriptor)?)))
     }
 }
 
 impl Watch for Watched {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Whether it is ready still does not matter: the seat tells of what is left.
-        ready!(self.0.poll_read_ready(cx))?.clear_ready();
+        ready!(self.0.poll_read_ready(cx))?;
+        // Whether it is ready still does not matter: the seat tells of what is left. So tokio is
+        // told that it is not.
+        let taken = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = self.0.try_io(Interest::READABLE, taken);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsRawFd for Fd {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Listener(listener) => listener.as_raw_fd(),
-            Self::Epoll(epoll) => epoll.as_raw_fd(),
-        }
-    }
-}
-
-/// The epoll of this process that watches a listener, and the listener's name there. `None` if
-/// there is none, or if it is not clear which.
-fn find_epoll_of(raw: RawFd, listener: &impl AsFd) -> io::Result<Option<(RawFd, u64)>> {
-    let inode = rustix::fs::fstat(listener)?.st_ino;
+/// The epoll of this process that watches a descriptor, and its name there. `None` if there is
+/// none, or if it is not clear which.
+fn find_epoll_of(watched: &UnixStream) -> io::Result<Option<(OwnedFd, u64)>> {
+    let raw = watched.as_raw_fd();
+    let inode = rustix::fs::fstat(watched)?.st_ino;
     // Without /proc nothing is found.
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
         return Ok(None);
@@ -100,7 +93,10 @@ fn find_epoll_of(raw: RawFd, listener: &impl AsFd) -> io::Result<Option<(RawFd, 
             None => found = Some((number, data)),
         }
     }
-    Ok(found)
+    let Some((number, data)) = found else {
+        return Ok(None);
+    };
+    Ok(Some((worker_api::duplicate(number)?, data)))
 }
 
 /// What an epoll calls a descriptor, by what the kernel tells of that epoll; see

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Sleep, Timer, Write};
+use hyper::rt::{Sleep, Timer, Write};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, Version};
 use worker_api::Worker;
@@ -187,27 +187,23 @@ impl AsFd for Socket {
     }
 }
 
-impl Read for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+impl worker_http::Socket for Socket {
+    fn poll_recv(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut wire = self.wire.lock().unwrap();
         let Some(piece) = wire.incoming.front_mut() else {
             return if wire.ended {
-                Poll::Ready(Ok(()))
+                Poll::Ready(Ok(0))
             } else {
                 Poll::Pending
             };
         };
-        let len = piece.len().min(buf.remaining());
-        buf.put_slice(&piece[..len]);
+        let len = piece.len().min(buf.len());
+        buf[..len].copy_from_slice(&piece[..len]);
         piece.drain(..len);
         if piece.is_empty() {
             wire.incoming.pop_front();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(len))
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Sleep, Timer, Write};
+use hyper::rt::{Sleep, Timer, Write};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use rustix::process::Signal;
@@ -284,23 +284,18 @@ fn polled<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     }
 }
 
-impl Read for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+impl worker_http::Socket for Socket {
+    fn poll_recv(&mut self, _cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut wire = self.wire.lock().unwrap();
-        let mut bytes = vec![0; buf.remaining()];
         let read = if wire.notices {
-            polled((&self.stream).read(&mut bytes))
+            polled((&self.stream).read(buf))
         } else {
             Poll::Pending
         };
         if let (Poll::Pending, Some(hook)) = (&read, &mut wire.on_empty) {
             hook();
         }
-        read.map_ok(|len| buf.put_slice(&bytes[..len]))
+        read
     }
 }
 

@@ -1,7 +1,7 @@
 //! The coroutine that a task of the loop runs: the app's, and then what is left to do for its
 //! request. That is cheaper than a task's callback, and no exception is left to the loop.
 
-use pyo3::exceptions::{PyException, PyStopIteration};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 
 use super::ready::{Step, step};
@@ -15,8 +15,11 @@ pub(super) trait Finish: Send + Sync {
 pub(super) enum End {
     Returned,
     Raised(PyErr),
-    /// Its task was cancelled, or the loop is to end.
+    /// Its task was cancelled.
     Cancelled,
+    /// With what ends the loop: `SystemExit` or `KeyboardInterrupt`. A task that begins at once would
+    /// keep it to itself, so that it has to get to the loop in another way.
+    Left(PyErr),
 }
 
 /// See the module. To everybody else it looks like the app's coroutine.
@@ -46,7 +49,11 @@ impl Runner {
                 self.finish.finish(py, End::Returned);
                 Ok(None)
             }
-            // Not errors of the app: the loop cancels it, or is to end.
+            Err(error) if ends_the_loop(py, &error) => {
+                self.finish.finish(py, End::Left(error));
+                Ok(None)
+            }
+            // Not an error of the app: the loop cancels it.
             Err(error) if !error.is_instance_of::<PyException>(py) => {
                 self.finish.finish(py, End::Cancelled);
                 Err(error)
@@ -57,6 +64,10 @@ impl Runner {
             }
         }
     }
+}
+
+fn ends_the_loop(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
 #[pymethods]

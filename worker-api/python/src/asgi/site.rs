@@ -177,6 +177,16 @@ impl Site {
         Ok(())
     }
 
+    /// Has the loop end with this, which it lets through as what a callback of its own raises.
+    pub(super) fn leave(&self, py: Python<'_>, error: PyErr) {
+        let event_loop = self.event_loop.bind(py);
+        let told = Bound::new(py, Raise(error))
+            .and_then(|raise| event_loop.call_method1(intern!(py, "call_soon"), (raise,)));
+        if let Err(failure) = told {
+            failure.write_unraisable(py, None);
+        }
+    }
+
     /// Writes to the error log.
     pub(super) fn report(&self, py: Python<'_>, text: &str, error: Option<&PyErr>) {
         let written = error.map_or(Ok(None), |error| {
@@ -237,6 +247,17 @@ impl Site {
             socket.get().finish(&socket, &End::Raised(error));
         }
         Ok(())
+    }
+}
+
+/// A callback that raises.
+#[pyclass(frozen, module = "gracefork._gracefork")]
+struct Raise(PyErr);
+
+#[pymethods]
+impl Raise {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        Err(self.0.clone_ref(py))
     }
 }
 

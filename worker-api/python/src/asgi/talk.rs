@@ -237,7 +237,7 @@ impl Talk {
                 };
                 self.site.report(py, text, None);
             }
-            End::Returned | End::Cancelled => {}
+            End::Returned | End::Cancelled | End::Left(_) => {}
         }
         speech.close(reply);
     }
@@ -252,7 +252,11 @@ pub(super) struct Closing(pub(super) Py<Talk>);
 
 impl Finish for Closing {
     fn finish(&self, py: Python<'_>, end: End) {
-        self.0.get().finish(py, &end);
+        let talk = self.0.get();
+        talk.finish(py, &end);
+        if let End::Left(error) = end {
+            talk.site.leave(py, error);
+        }
     }
 }
 

@@ -370,7 +370,7 @@ impl Socket {
                 let text = "The ASGI application returned without an answer to a WebSocket";
                 self.site.report(py, text, None);
             }
-            End::Returned | End::Cancelled => {}
+            End::Returned | End::Cancelled | End::Left(_) => {}
         }
         if let Stage::Denied(_) = state.stage {
             let closed = Stage::Closed(Close::new(1006, ""));
@@ -402,6 +402,9 @@ impl Finish for Closing {
     fn finish(&self, py: Python<'_>, end: End) {
         let socket = self.0.bind(py);
         socket.get().finish(socket, &end);
+        if let End::Left(error) = end {
+            socket.get().site.leave(py, error);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
-use pyo3::exceptions::{PyAssertionError, PyConnectionError, PySystemExit};
+use pyo3::exceptions::{PyConnectionError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -205,15 +205,15 @@ fn send_at_once(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> Option<PyRe
     let py = returned.py();
     if let Ok(list) = returned.cast_exact::<PyList>() {
         let pieces = list.iter().map(|piece| bytes_of(&piece));
-        return Some(join(pieces).and_then(|body| send_whole(py, body, exchange)));
+        return Some(join(pieces).and_then(|body| exchange.whole(py, body)));
     }
     if let Ok(tuple) = returned.cast_exact::<PyTuple>() {
         let pieces = tuple.iter().map(|piece| bytes_of(&piece));
-        return Some(join(pieces).and_then(|body| send_whole(py, body, exchange)));
+        return Some(join(pieces).and_then(|body| exchange.whole(py, body)));
     }
     let file = returned.cast_exact::<FileWrapper>().ok()?.get();
     let part = file.part(py)?;
-    let sent = must_have_head(exchange).map(|()| exchange.file(part));
+    let sent = exchange.must_have_head().map(|()| exchange.file(part));
     Some(sent.and(file.close(py)))
 }
 
@@ -231,15 +231,6 @@ fn join(mut pieces: impl ExactSizeIterator<Item = PyResult<Bytes>>) -> PyResult<
     Ok(all.freeze())
 }
 
-fn send_whole(py: Python<'_>, body: Bytes, exchange: &Exchange) -> PyResult<()> {
-    must_have_head(exchange)?;
-    // If the client has gone, there is nothing more to do.
-    if exchange.whole(py, body).is_ok() {
-        exchange.finish();
-    }
-    Ok(())
-}
-
 fn send_iterable(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> PyResult<()> {
     let py = returned.py();
     for piece in returned.try_iter()? {
@@ -247,22 +238,14 @@ fn send_iterable(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> PyResult<(
         if piece.is_empty() {
             continue;
         }
-        must_have_head(exchange)?;
+        exchange.must_have_head()?;
         if let Err(Gone) = exchange.piece(py, piece) {
             return Ok(());
         }
     }
-    must_have_head(exchange)?;
+    exchange.must_have_head()?;
     exchange.finish();
     Ok(())
-}
-
-fn must_have_head(exchange: &Exchange) -> PyResult<()> {
-    if exchange.has_head() {
-        return Ok(());
-    }
-    let error = "the app has returned without a call of start_response";
-    Err(PyAssertionError::new_err(error))
 }
 
 fn close(returned: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -13,12 +13,11 @@ use worker_api::AllowedIps;
 use worker_http::{Client, RawTarget};
 
 use super::names::Names;
+use crate::peers::Peers;
 use crate::text::latin1;
 
 /// A dict that has grown to so many keys has room for about twenty more.
 const ROOMY: usize = 24;
-/// So many clients' addresses are kept; each has its place.
-const PEERS: usize = 64;
 
 /// What is the same in every environ of this worker.
 pub(super) struct Template {
@@ -34,11 +33,10 @@ pub(super) struct Template {
 /// What a thread remembers of the requests that it has seen.
 pub(super) struct Memory {
     names: Names,
-    peers: Box<[Option<Peer>]>,
+    peers: Peers<Peer>,
 }
 
 struct Peer {
-    address: SocketAddr,
     ip: Py<PyString>,
     port: Py<PyString>,
 }
@@ -132,7 +130,7 @@ impl Template {
     ) -> PyResult<()> {
         let py = environ.py();
         if let Some(peer) = client.peer {
-            let peer = memory.peer(py, peer);
+            let peer = memory.peer(py, peer)?;
             environ.set_item(intern!(py, "REMOTE_ADDR"), peer.ip.bind(py))?;
             environ.set_item(intern!(py, "REMOTE_PORT"), peer.port.bind(py))?;
         }
@@ -161,7 +159,7 @@ impl Memory {
     pub(super) fn new() -> Self {
         Self {
             names: Names::new(),
-            peers: std::iter::repeat_with(|| None).take(PEERS).collect(),
+            peers: Peers::new(),
         }
     }
 
@@ -198,15 +196,14 @@ impl Memory {
         Ok(mounted)
     }
 
-    fn peer(&mut self, py: Python<'_>, address: SocketAddr) -> &Peer {
-        let place = &mut self.peers[usize::from(address.port()) % PEERS];
-        if place.as_ref().is_some_and(|known| known.address != address) {
-            *place = None;
-        }
-        place.get_or_insert_with(|| Peer {
-            address,
-            ip: PyString::new(py, &address.ip().to_canonical().to_string()).unbind(),
-            port: PyString::new(py, &address.port().to_string()).unbind(),
+    fn peer(&mut self, py: Python<'_>, address: SocketAddr) -> PyResult<&Peer> {
+        self.peers.get_or_try_make(address, |left| {
+            let ip = match left {
+                Some(left) => left.ip,
+                None => PyString::new(py, &address.ip().to_canonical().to_string()).unbind(),
+            };
+            let port = PyString::new(py, &address.port().to_string()).unbind();
+            Ok(Peer { ip, port })
         })
     }
 }

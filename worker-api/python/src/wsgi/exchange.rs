@@ -65,9 +65,11 @@ impl Exchange {
         exc_info: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let exchange = this.get();
-        let (has_head, is_out) = {
-            let state = exchange.lock();
-            (state.head.is_some(), !matches!(state.out, Out::Nothing(_)))
+        let (has_head, is_out, room) = {
+            let mut state = exchange.lock();
+            let is_out = !matches!(state.out, Out::Nothing(_));
+            let room = std::mem::take(&mut state.room);
+            (state.head.is_some(), is_out, room)
         };
         match exc_info.filter(|info| !info.is_none()) {
             // Too late to say anything else: the app's error goes on its way.
@@ -78,7 +80,6 @@ impl Exchange {
             }
             _ => {}
         }
-        let room = std::mem::take(&mut exchange.lock().room);
         let head = Head::new(status, response_headers, room)?;
         let mut state = exchange.lock();
         state.left = head.len;
@@ -135,8 +136,9 @@ impl Exchange {
         summary
     }
 
-    pub(super) fn has_head(&self) -> bool {
-        self.lock().head.is_some()
+    /// An error before `start_response` was called.
+    pub(super) fn must_have_head(&self) -> PyResult<()> {
+        self.lock().must_have_head()
     }
 
     /// Whether the client has got nothing yet.
@@ -165,36 +167,31 @@ impl Exchange {
 
     /// The body's next piece, of any number: all of it, if it is as long as the head says.
     pub(super) fn piece(&self, py: Python<'_>, data: Bytes) -> Result<(), Gone> {
-        let whole = {
-            let state = self.lock();
-            let len = data.len() as u64;
-            matches!(state.out, Out::Nothing(_)) && state.left.is_some_and(|left| left <= len)
-        };
-        if whole {
-            self.whole(py, data)
-        } else {
-            self.stream(py, data)
+        let mut state = self.lock();
+        let len = data.len() as u64;
+        if matches!(state.out, Out::Nothing(_)) && state.left.is_some_and(|left| left <= len) {
+            state.send_whole(data);
+            return Ok(());
         }
+        drop(state);
+        self.stream(py, data)
     }
 
-    /// The body in one piece.
-    pub(super) fn whole(&self, py: Python<'_>, data: Bytes) -> Result<(), Gone> {
+    /// The body in one piece, which is all that the app sends.
+    pub(super) fn whole(&self, py: Python<'_>, data: Bytes) -> PyResult<()> {
         let len = data.len() as u64;
         let mut state = self.lock();
+        state.must_have_head()?;
         let is_short = state.left.is_some_and(|left| left > len) && !state.omits_body();
-        if is_short || !matches!(state.out, Out::Nothing(_)) {
-            drop(state);
-            return self.stream(py, data);
+        if !is_short && matches!(state.out, Out::Nothing(_)) {
+            state.send_whole(data);
+            return Ok(());
         }
-        let mut body = Bytes::new();
-        if state.omits_body() {
-            state.keep_len(Some(len));
-        } else {
-            body = cut(data, state.left);
-            state.sent = body.len() as u64;
-            state.left = Some(0);
+        drop(state);
+        // If the client has gone, there is nothing more to do.
+        if self.stream(py, data).is_ok() {
+            self.finish();
         }
-        state.send(body.into());
         Ok(())
     }
 
@@ -282,6 +279,27 @@ impl State {
             let value = HeaderValue::from(len);
             head.headers.insert(header::CONTENT_LENGTH, value);
         }
+    }
+
+    fn must_have_head(&self) -> PyResult<()> {
+        if self.head.is_some() {
+            return Ok(());
+        }
+        let error = "the app has returned without a call of start_response";
+        Err(PyAssertionError::new_err(error))
+    }
+
+    /// A body that is as long as the head says, or longer.
+    fn send_whole(&mut self, data: Bytes) {
+        let mut body = Bytes::new();
+        if self.omits_body() {
+            self.keep_len(Some(data.len() as u64));
+        } else {
+            body = cut(data, self.left);
+            self.sent = body.len() as u64;
+            self.left = Some(0);
+        }
+        self.send(body.into());
     }
 
     fn send(&mut self, body: Body) {

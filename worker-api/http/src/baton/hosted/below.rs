@@ -1,5 +1,4 @@
 //! The kernel, the clock and the bell: what is below a driver that a foreign loop hosts.
-#![expect(unsafe_code, reason = "mio's epoll is known by its number only")]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -57,11 +56,9 @@ impl Hosted {
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
         reactor.watch_clock(&clock)?;
-        // SAFETY: the number is used for this one call only, and the reactor has it open.
-        let epoll = unsafe { BorrowedFd::borrow_raw(reactor.epoll()) };
         Ok(Self {
             shift: Shift::new(),
-            kernel: rustix::io::fcntl_dupfd_cloexec(epoll, 0)?,
+            kernel: reactor.epoll()?,
             bell: eventfd(0, flags)?,
             nudge: eventfd(0, flags)?,
             clock,

@@ -1,0 +1,94 @@
+//! Where bytes come in before it is known who gets them.
+//!
+//! hyper's cursor can be written to, but not looked into. What comes from a socket is read into a
+//! buffer of the thread's, looked at there, and copied on: a request is small, and its head is in
+//! the cache by then.
+
+use std::cell::RefCell;
+use std::io;
+use std::task::{Poll, ready};
+
+use hyper::rt::ReadBufCursor;
+
+/// So much is read at once.
+const SIZE: usize = 32 << 10;
+
+thread_local! {
+    /// Made when the thread reads for the first time.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Receives at most `room` bytes, and shows `look` what came. Ready with how many did.
+pub(crate) fn poll_look(
+    room: usize,
+    recv: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    look: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.is_empty() {
+            *scratch = vec![0; SIZE];
+        }
+        let free = &mut scratch[..room.min(SIZE)];
+        let len = ready!(recv(free))?;
+        look(free.get(..len).ok_or(io::ErrorKind::InvalidInput)?);
+        Poll::Ready(Ok(len))
+    })
+}
+
+/// Receives at most what `buf` has room for, shows `look` what came, and leaves as many bytes in
+/// `buf` as it says. Ready with how many came.
+pub(crate) fn poll_through(
+    buf: &mut ReadBufCursor<'_>,
+    recv: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    look: impl FnOnce(&[u8]) -> usize,
+) -> Poll<io::Result<usize>> {
+    poll_look(buf.remaining(), recv, |came| {
+        let kept = look(came).min(came.len());
+        buf.put_slice(&came[..kept]);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::rt::ReadBuf;
+
+    use super::*;
+
+    fn hello(free: &mut [u8]) -> Poll<io::Result<usize>> {
+        let len = free.len().min(5);
+        free[..len].copy_from_slice(&b"hello"[..len]);
+        Poll::Ready(Ok(len))
+    }
+
+    #[test]
+    fn what_is_not_kept_is_overwritten() {
+        let mut space = [0; 8];
+        let mut buf = ReadBuf::new(&mut space);
+        for kept in [3, 0, 9] {
+            let mut cursor = buf.unfilled();
+            let read = poll_through(&mut cursor, hello, |came| {
+                assert_eq!(came, b"hello");
+                kept
+            });
+            assert!(matches!(read, Poll::Ready(Ok(5))));
+        }
+        assert_eq!(buf.filled(), b"helhello");
+    }
+
+    #[test]
+    fn no_more_is_received_than_there_is_room_for() {
+        let mut space = [0; 3];
+        let mut buf = ReadBuf::new(&mut space);
+        let read = poll_through(&mut buf.unfilled(), hello, <[u8]>::len);
+        assert!(matches!(read, Poll::Ready(Ok(3))));
+        assert_eq!(buf.filled(), b"hel");
+    }
+
+    #[test]
+    fn a_socket_that_says_it_filled_more_is_not_believed() {
+        let mut space = [0; 8];
+        let mut buf = ReadBuf::new(&mut space);
+        let read = poll_through(&mut buf.unfilled(), |_| Poll::Ready(Ok(9)), <[u8]>::len);
+        assert!(matches!(read, Poll::Ready(Err(_))));
+    }
+}

@@ -1,0 +1,25 @@
+//! A box for what the app computes a response with.
+
+use std::pin::Pin;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
+
+use crate::service::App;
+
+/// A service whose futures live on their own, and no longer than their request.
+///
+/// hyper keeps a place for one in each connection as long as that is open. A router's is large,
+/// and an idle connection shall be small; a box costs a request nothing that can be measured.
+pub(super) struct Boxed<S>(pub(super) S);
+
+impl<S: App> Service<Request<Incoming>> for Boxed<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<S::Future>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(self.0.call(request))
+    }
+}
