@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::site::Site;
-use super::{host, version};
+use super::{host, reload, version};
 use crate::harness::programs::{skip, unshare_works};
 use crate::harness::{Server, Signal, eventually, process};
 
@@ -58,6 +58,46 @@ fn as_pid_1_too() {
     server.wait_status("no host", |status| status.hosts.is_empty());
     assert_eq!(version(&server), "one");
     assert!(process::zombies(server.pid()).is_empty());
+    server.shut_down();
+}
+
+#[test]
+fn a_framework_is_imported_by_the_host_and_the_app_by_each_worker() {
+    let site = Site::new();
+    std::fs::create_dir(site.path("site-packages")).unwrap();
+    site.write("site-packages/flask.py", "import os\npid = os.getpid()\n");
+    site.write(
+        "main.py",
+        "import flask
+import os
+pid = os.getpid()
+def app(environ, start_response):
+    start_response('200 OK', [])
+    return [f'{flask.pid} {pid} {os.getpid()}'.encode()]
+",
+    );
+    let server = site
+        .plain()
+        .set("python.path", vec!["site-packages"])
+        .start();
+    let imported = || {
+        let answer = server.get("/").text();
+        let pids = answer.split(' ').map(|pid| pid.parse().unwrap());
+        let [framework, app, own] = pids.collect::<Vec<u32>>()[..] else {
+            panic!("{answer}");
+        };
+        assert_eq!(app, own, "each worker imports the app");
+        framework
+    };
+    let before = host(&server);
+    assert_eq!(imported(), before);
+    reload(&server);
+    assert_ne!(host(&server), before);
+    assert_eq!(
+        imported(),
+        host(&server),
+        "a reload brings a framework anew"
+    );
     server.shut_down();
 }
 
