@@ -121,7 +121,7 @@ pub fn serve_within(
     around: impl Surroundings,
 ) -> Result<(), ServeError> {
     let threads = worker.settings().threads;
-    let setup = Setup::with_threads(&worker, Some(threads));
+    let setup = Setup::handing_client(&worker, Some(threads));
     let core = Core::new(threads, Arc::clone(&setup.gate), Box::new(around))
         .map_err(ServeError::Driver)?;
     let calls = Calls {

@@ -35,11 +35,16 @@ pub struct Setup {
 impl Setup {
     /// Limits and counters as `worker` has them.
     pub fn new(worker: &Worker) -> Arc<Self> {
-        Self::with_threads(worker, None)
+        Self::build(worker, None, false)
     }
 
-    /// The same for a driver that calls the app on threads of its own, on so many at once.
-    pub(crate) fn with_threads(worker: &Worker, threads: Option<NonZeroUsize>) -> Arc<Self> {
+    /// The same for a driver that asks for the client; perhaps it calls the app on threads of its
+    /// own, on so many at once.
+    pub(crate) fn handing_client(worker: &Worker, threads: Option<NonZeroUsize>) -> Arc<Self> {
+        Self::build(worker, threads, true)
+    }
+
+    fn build(worker: &Worker, threads: Option<NonZeroUsize>, hands_client: bool) -> Arc<Self> {
         let settings = worker.settings();
         let mut http = http1::Builder::new();
         // One timer for each connection, and it is the connection's: hyper's own would count the
@@ -66,7 +71,7 @@ impl Setup {
             access: Access::of(worker),
             rules,
             http,
-            hands_client: threads.is_some(),
+            hands_client,
             worker: worker.clone(),
         })
     }

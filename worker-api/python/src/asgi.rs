@@ -6,13 +6,13 @@
 //! Reading order: `site` is what all requests have in common, `scope` what the app is told of one;
 //! `talk` is one request, with its `receive` and `send`; `speech` and `answer` are what an app may
 //! say there; `websocket`, with `handshake`, `events` and `frames`, is one WebSocket; `runner` runs
-//! the app's coroutine; `ready` and `names` save allocations.
+//! the app's coroutine; `ready` and `fields` save allocations.
 
 mod answer;
 mod events;
+mod fields;
 mod frames;
 mod handshake;
-mod names;
 mod ready;
 mod runner;
 mod scope;

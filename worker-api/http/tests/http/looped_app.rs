@@ -133,9 +133,13 @@ impl Loop {
                 text(reply, "spun");
             }
             "/client" => {
-                let client = head.extensions.get::<Client>().unwrap();
-                let (peer, address) = (client.peer.is_some(), client.address);
-                text(reply, format!("{peer} {address:?} {}", client.https));
+                let Client {
+                    peer,
+                    address,
+                    https,
+                    ..
+                } = inquiry.client;
+                text(reply, format!("{} {address:?} {https}", peer.is_some()));
             }
             "/hooks" => {
                 let (before, after) = (&self.counts.before, &self.counts.after);

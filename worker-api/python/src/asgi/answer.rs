@@ -1,14 +1,16 @@
 //! What an app may say: its messages, as responses.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap};
 use http::response::Parts;
 use http::{Response, StatusCode};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
+
+use super::fields;
 
 /// Up to so many bytes are copied: that costs less than to keep Python's object.
 const SMALL: usize = 4 << 10;
@@ -31,8 +33,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Of an `http.response.start`, or of what is like it.
-    pub(super) fn of(message: &Bound<'_, PyDict>) -> PyResult<Self> {
+    /// Of an `http.response.start`, or of what is like it. `room` is an empty map.
+    pub(super) fn of(message: &Bound<'_, PyDict>, room: HeaderMap) -> PyResult<Self> {
         let py = message.py();
         let status = message
             .get_item(intern!(py, "status"))?
@@ -44,7 +46,7 @@ impl Head {
             .ok_or_else(|| PyValueError::new_err(format!("{status} is no final status")))?;
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
-        parts.headers = fields(message)?;
+        parts.headers = fields(message, room)?;
         let length = parts.headers.get(CONTENT_LENGTH);
         let length = length
             .map(|length| {
@@ -61,26 +63,32 @@ impl Head {
     }
 }
 
-/// The `headers` of a message.
-pub(super) fn fields(message: &Bound<'_, PyDict>) -> PyResult<HeaderMap> {
+/// The `headers` of a message, in a map that is empty: its room is used again.
+pub(super) fn fields(message: &Bound<'_, PyDict>, mut room: HeaderMap) -> PyResult<HeaderMap> {
     let Some(given) = message.get_item(intern!(message.py(), "headers"))? else {
-        return Ok(HeaderMap::new());
+        return Ok(room);
     };
-    let mut fields = HeaderMap::with_capacity(given.len().unwrap_or(8));
-    for field in given.try_iter()? {
-        let field = field?;
-        let (name, value) = match field.cast_exact::<PyTuple>() {
-            Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
-            _ => (field.get_item(0)?, field.get_item(1)?),
-        };
-        // What is no name or no value could end the head, and begin another.
-        let name = with_bytes(&name, HeaderName::from_bytes)?
-            .map_err(|_| PyValueError::new_err("a header field has no valid name"))?;
-        let value = with_bytes(&value, HeaderValue::from_bytes)?
-            .map_err(|_| PyValueError::new_err(format!("the value of `{name}` is not valid")))?;
-        fields.append(name, value);
+    room.reserve(given.len().unwrap_or(8));
+    if let Ok(list) = given.cast_exact::<PyList>() {
+        list.iter().try_for_each(|field| add(&mut room, &field))?;
+    } else {
+        for field in given.try_iter()? {
+            add(&mut room, &field?)?;
+        }
     }
-    Ok(fields)
+    Ok(room)
+}
+
+fn add(fields: &mut HeaderMap, field: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (name, value);
+    match field.cast_exact::<PyTuple>().map(PyTupleMethods::as_slice) {
+        Ok([first, second]) => (name, value) = (first.clone(), second.clone()),
+        _ => (name, value) = (field.get_item(0)?, field.get_item(1)?),
+    }
+    let read = |name: &[u8]| with_bytes(&value, |value| fields::read(name, value));
+    let (name, value) = with_bytes(&name, read)???;
+    fields.append(name, value);
+    Ok(())
 }
 
 /// The `body` of a message.

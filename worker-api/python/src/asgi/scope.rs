@@ -8,25 +8,21 @@ use percent_encoding::percent_decode;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use worker_http::RawTarget;
 use worker_http::hosted::Inquiry;
-use worker_http::{Client, RawTarget};
 
-use super::names::Names;
+use super::fields::Fields;
+use crate::peers::Peers;
 
 /// What is the same in many scopes.
 pub(super) struct Scopes {
     http: Py<PyDict>,
     websocket: Py<PyDict>,
     state: Option<Py<PyDict>>,
-    names: Names,
+    fields: Fields,
     /// The addresses that came last, as Python has them.
-    addresses: Mutex<[Option<Known>; ADDRESSES]>,
+    addresses: Mutex<Peers<Py<PyTuple>>>,
 }
-
-/// A power of two.
-const ADDRESSES: usize = 64;
-
-type Known = (SocketAddr, Py<PyTuple>);
 
 /// The two kinds of a scope.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +37,7 @@ impl Scopes {
         root_path: &str,
         state: Option<Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let template = |kind: &str, extensions: &[&str]| -> PyResult<Py<PyDict>> {
+        let template = |kind: &str, scheme: &str, extensions: &[&str]| -> PyResult<Py<PyDict>> {
             let asgi = PyDict::new(py);
             asgi.set_item("version", "3.0")?;
             asgi.set_item("spec_version", "2.5")?;
@@ -50,21 +46,39 @@ impl Scopes {
                 known.set_item(extension, PyDict::new(py))?;
             }
             let scope = PyDict::new(py);
-            scope.set_item("type", PyString::intern(py, kind))?;
-            scope.set_item("asgi", asgi)?;
-            scope.set_item("root_path", root_path)?;
-            scope.set_item("extensions", known)?;
+            let set = |key: &str, value: Bound<'_, PyAny>| {
+                scope.set_item(PyString::intern(py, key), value)
+            };
+            let text = |text: &str| PyString::intern(py, text).into_any();
+            set("type", text(kind))?;
+            set("asgi", asgi.into_any())?;
+            set("http_version", text("1.1"))?;
+            if kind == "http" {
+                set("method", text("GET"))?;
+            }
+            set("scheme", text(scheme))?;
+            set("root_path", text(root_path))?;
+            set("query_string", PyBytes::new(py, b"").into_any())?;
+            set("extensions", known.into_any())?;
+            // A place for each that a request sets: a copy need not grow.
+            for key in ["path", "raw_path", "headers", "client", "server"] {
+                set(key, py.None().into_bound(py))?;
+            }
+            if state.is_some() {
+                set("state", py.None().into_bound(py))?;
+            }
             Ok(scope.unbind())
         };
         Ok(Self {
             http: template(
                 "http",
+                "http",
                 &["http.response.pathsend", "http.response.trailers"],
             )?,
-            websocket: template("websocket", &["websocket.http.response"])?,
+            websocket: template("websocket", "ws", &["websocket.http.response"])?,
             state: state.map(Bound::unbind),
-            names: Names::new(),
-            addresses: Mutex::new([const { None }; ADDRESSES]),
+            fields: Fields::new(),
+            addresses: Mutex::new(Peers::new()),
         })
     }
 
@@ -75,58 +89,54 @@ impl Scopes {
         kind: Kind,
         inquiry: &Inquiry,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let head = &inquiry.head;
-        let client = head.extensions.get::<Client>();
-        let is_safe = client.is_some_and(|client| client.https);
+        let Inquiry { head, client, .. } = inquiry;
         let scope = match kind {
             Kind::Http => &self.http,
             Kind::WebSocket => &self.websocket,
         };
         let scope = scope.bind(py).copy()?;
-        let scheme = match (kind, is_safe) {
-            (Kind::Http, false) => intern!(py, "http"),
-            (Kind::Http, true) => intern!(py, "https"),
-            (Kind::WebSocket, false) => intern!(py, "ws"),
-            (Kind::WebSocket, true) => intern!(py, "wss"),
-        };
-        scope.set_item(intern!(py, "scheme"), scheme)?;
+        if client.https {
+            let scheme = match kind {
+                Kind::Http => intern!(py, "https"),
+                Kind::WebSocket => intern!(py, "wss"),
+            };
+            scope.set_item(intern!(py, "scheme"), scheme)?;
+        }
         let version = match head.version {
-            Version::HTTP_10 => intern!(py, "1.0"),
-            Version::HTTP_2 => intern!(py, "2"),
-            _ => intern!(py, "1.1"),
+            Version::HTTP_10 => Some(intern!(py, "1.0")),
+            Version::HTTP_2 => Some(intern!(py, "2")),
+            // As the template has it.
+            _ => None,
         };
-        scope.set_item(intern!(py, "http_version"), version)?;
-        if kind == Kind::Http {
+        if let Some(version) = version {
+            scope.set_item(intern!(py, "http_version"), version)?;
+        }
+        if kind == Kind::Http && head.method != Method::GET {
             scope.set_item(intern!(py, "method"), method(py, &head.method))?;
         }
         set_target(&scope, head)?;
-        scope.set_item(intern!(py, "headers"), self.fields(py, &head.headers)?)?;
-        let peer = client.and_then(|client| {
-            let port = client
-                .peer
-                .filter(|peer| Some(peer.ip().to_canonical()) == client.address);
-            let address = client.address?;
-            Some(SocketAddr::new(address, port.map_or(0, |peer| peer.port())))
-        });
+        scope.set_item(intern!(py, "headers"), self.pairs(py, &head.headers)?)?;
+        let port = client
+            .peer
+            .filter(|peer| Some(peer.ip().to_canonical()) == client.address)
+            .map_or(0, |peer| peer.port());
+        let peer = client.address.map(|address| SocketAddr::new(address, port));
         scope.set_item(intern!(py, "client"), self.address(py, peer)?)?;
-        scope.set_item(
-            intern!(py, "server"),
-            self.address(py, client.and_then(|client| client.local))?,
-        )?;
+        scope.set_item(intern!(py, "server"), self.address(py, client.local)?)?;
         if let Some(state) = &self.state {
             scope.set_item(intern!(py, "state"), state.bind(py).copy()?)?;
         }
         Ok(scope)
     }
 
-    fn fields<'py>(&self, py: Python<'py>, fields: &HeaderMap) -> PyResult<Bound<'py, PyList>> {
-        self.names.with(|names| {
-            let pairs = fields.iter().map(|(name, value)| {
-                let value = PyBytes::new(py, value.as_bytes());
-                PyTuple::new(py, [names.bytes(py, name.as_str()), value])
-            });
-            PyList::new(py, pairs.collect::<PyResult<Vec<_>>>()?)
-        })
+    fn pairs<'py>(&self, py: Python<'py>, fields: &HeaderMap) -> PyResult<Bound<'py, PyList>> {
+        let pairs = PyList::empty(py);
+        self.fields.with(|known| {
+            fields.iter().try_for_each(|(name, value)| {
+                pairs.append(known.pair(py, name, value.as_bytes())?)
+            })
+        })?;
+        Ok(pairs)
     }
 
     /// An address as `(host, port)`.
@@ -142,22 +152,20 @@ impl Scopes {
             .addresses
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let place = &mut addresses[usize::from(address.port()) % ADDRESSES];
-        if let Some((known, tuple)) = place
-            && *known == address
-        {
-            return Ok(Some(tuple.bind(py).clone()));
-        }
-        let host = address.ip().to_canonical().to_string();
-        let tuple = (host, address.port()).into_pyobject(py)?;
-        *place = Some((address, tuple.clone().unbind()));
-        Ok(Some(tuple))
+        let tuple = addresses.get_or_try_make(address, |left| {
+            let host = match left {
+                Some(left) => left.bind(py).get_item(0)?,
+                None => PyString::new(py, &address.ip().to_canonical().to_string()).into_any(),
+            };
+            let tuple = (host, address.port()).into_pyobject(py)?;
+            Ok::<_, PyErr>(tuple.unbind())
+        })?;
+        Ok(Some(tuple.bind(py).clone()))
     }
 }
 
 fn method<'py>(py: Python<'py>, method: &Method) -> Bound<'py, PyString> {
     match *method {
-        Method::GET => intern!(py, "GET").clone(),
         Method::POST => intern!(py, "POST").clone(),
         Method::HEAD => intern!(py, "HEAD").clone(),
         Method::PUT => intern!(py, "PUT").clone(),
@@ -192,5 +200,8 @@ fn set_target(scope: &Bound<'_, PyDict>, head: &http::request::Parts) -> PyResul
     let decoded = percent_decode(path).decode_utf8_lossy();
     scope.set_item(intern!(py, "path"), PyString::new(py, &decoded))?;
     scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, path))?;
-    scope.set_item(intern!(py, "query_string"), PyBytes::new(py, query))
+    if !query.is_empty() {
+        scope.set_item(intern!(py, "query_string"), PyBytes::new(py, query))?;
+    }
+    Ok(())
 }

@@ -19,6 +19,9 @@ pub(super) struct Speech {
     site: Arc<Site>,
     is_head: bool,
     said: Said,
+    /// An empty map: the request's, whose room the answer's fields get. HTTP in turn gives it to
+    /// the next request.
+    room: HeaderMap,
 }
 
 enum Said {
@@ -38,12 +41,14 @@ struct Part {
 }
 
 impl Speech {
-    /// To a request; `is_head` if its answer has no body.
-    pub(super) fn new(site: &Arc<Site>, is_head: bool) -> Self {
+    /// To a request; `is_head` if its answer has no body. The map's room is used again.
+    pub(super) fn new(site: &Arc<Site>, is_head: bool, mut room: HeaderMap) -> Self {
+        room.clear();
         Self {
             site: Arc::clone(site),
             is_head,
             said: Said::Nothing,
+            room,
         }
     }
 
@@ -67,7 +72,8 @@ impl Speech {
     ) -> PyResult<()> {
         self.said = match (what, std::mem::replace(&mut self.said, Said::All)) {
             ("start", Said::Nothing) => {
-                let head = Head::of(message).inspect_err(|_| self.said = Said::Nothing)?;
+                let room = std::mem::take(&mut self.room);
+                let head = Head::of(message, room).inspect_err(|_| self.said = Said::Nothing)?;
                 Said::Start(head)
             }
             ("body", Said::Start(head)) => self.begin(reply, head, message)?,
@@ -104,6 +110,9 @@ impl Speech {
     /// The app has ended: what was begun and not ended is cut off; what was not begun is 500.
     pub(super) fn close(self, reply: Reply) {
         let Self { site, said, .. } = self;
+        if let Said::All = said {
+            return drop(reply);
+        }
         let Ok(driver) = site.driver() else {
             return;
         };
@@ -191,7 +200,7 @@ impl Speech {
     }
 
     fn end(&self, stream: &StreamBody, message: &Bound<'_, PyDict>) -> PyResult<Said> {
-        let trailers = fields(message)?;
+        let trailers = fields(message, HeaderMap::new())?;
         if flag(message, intern!(message.py(), "more_trailers"))? {
             return Err(PyRuntimeError::new_err("trailers come in one message"));
         }

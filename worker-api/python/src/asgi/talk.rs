@@ -96,7 +96,10 @@ impl Talk {
 
 impl Talk {
     pub(super) fn new(site: &Arc<Site>, inquiry: Inquiry) -> Self {
-        let speech = Speech::new(site, inquiry.head.method == Method::HEAD);
+        let http::request::Parts {
+            method, headers, ..
+        } = inquiry.head;
+        let speech = Speech::new(site, method == Method::HEAD, headers);
         let state = State {
             body: Some(inquiry.body),
             answer: Some((inquiry.reply, speech)),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -206,7 +207,7 @@ impl Socket {
         match kind {
             "websocket.accept" => {
                 let protocol = protocol_of(message)?;
-                let fields = fields(message)?;
+                let fields = fields(message, HeaderMap::new())?;
                 let closed = Stage::Closed(Close::new(1006, ""));
                 if let Stage::Asked(switching, offer) = std::mem::replace(&mut state.stage, closed)
                 {
@@ -229,7 +230,7 @@ impl Socket {
                 Ok(())
             }
             "websocket.http.response.start" => {
-                let mut speech = Speech::new(&self.site, false);
+                let mut speech = Speech::new(&self.site, false, HeaderMap::new());
                 speech.say(reply, kind, "start", message)?;
                 state.stage = Stage::Denied(speech);
                 Ok(())

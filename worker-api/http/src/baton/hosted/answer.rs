@@ -44,7 +44,7 @@ impl Answer {
     }
 
     /// As hyper takes it. What is streamed is told of when hyper lets go of it.
-    pub(super) fn flow(self, files: &Files, told: Arc<dyn Told>) -> Outflow {
+    pub(super) fn flow(self, files: &Files, told: impl FnOnce() -> Arc<dyn Told>) -> Outflow {
         let (outgoing, told) = match self.0 {
             Kind::Bytes(bytes) => (Outgoing::Bytes(bytes), None),
             Kind::File { file, offset, len } => {
@@ -57,7 +57,7 @@ impl Answer {
                 };
                 (file, None)
             }
-            Kind::Stream(receiver, len) => (Outgoing::Pipe(receiver, len), Some(told)),
+            Kind::Stream(receiver, len) => (Outgoing::Pipe(receiver, len), Some(told())),
         };
         Outflow { outgoing, told }
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -19,6 +20,8 @@ use super::super::lead::Lead;
 use super::answer::{Answer, Outflow, Told};
 use super::socket::Switching;
 use super::{Desk, LoopHandler};
+use crate::checks::Client;
+use crate::introduce::handed_client;
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
 const SMALL: u64 = 64 << 10;
@@ -28,6 +31,8 @@ const SMALL: u64 = 64 << 10;
 pub struct Inquiry {
     /// Its head.
     pub head: http::request::Parts,
+    /// Who has sent it.
+    pub client: Client,
     /// Its body.
     pub body: RequestBody,
     /// Where the answer goes. The drain waits for it to be dropped.
@@ -102,15 +107,14 @@ pub struct Reply {
 impl Reply {
     /// Answers. The second answer, and one that nobody waits for, is dropped.
     pub fn send(&self, head: http::response::Parts, answer: Answer) {
-        let told = Arc::clone(&self.exchange) as Arc<dyn Told>;
+        let told = || Arc::clone(&self.exchange) as Arc<dyn Told>;
         let body = answer.flow(&self.exchange.files, told);
         let response = http::Response::from_parts(head, body);
         let (task, _dropped) = {
             let mut state = self.exchange.lock();
-            if state.is_over || state.was_answered {
+            if state.is_over || self.exchange.was_answered.swap(true, Ordering::AcqRel) {
                 (None, Some(response))
             } else {
-                state.was_answered = true;
                 (state.task.take(), state.answer.replace(response))
             }
         };
@@ -131,14 +135,13 @@ impl Reply {
     /// Whether that is so because the client has gone away.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        let state = self.exchange.lock();
-        state.is_over && !state.is_whole
+        self.exchange.is_gone.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if !self.exchange.lock().was_answered {
+        if !self.exchange.was_answered.load(Ordering::Acquire) {
             let mut response = http::Response::new(());
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             let text = Bytes::from_static(b"Internal Server Error\n");
@@ -150,15 +153,18 @@ impl Drop for Reply {
 /// What the app and the connection share of a request.
 struct Exchange {
     files: Files,
+    was_answered: AtomicBool,
+    /// The client has gone away before it had all of the answer.
+    is_gone: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     answer: Option<http::Response<Outflow>>,
-    was_answered: bool,
+    /// Nothing more reaches the client.
     is_over: bool,
-    /// The client has all of a streamed answer.
+    /// Because it has all of a streamed answer.
     is_whole: bool,
     /// The connection's task.
     task: Option<Waker>,
@@ -176,6 +182,7 @@ impl Exchange {
             let mut state = self.lock();
             state.is_over = true;
             state.is_whole |= is_whole;
+            self.is_gone.store(!state.is_whole, Ordering::Release);
             (state.watcher.take(), state.answer.take())
         };
         watcher.into_iter().for_each(Waker::wake);
@@ -246,6 +253,7 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
         let asked = Asked {
             desk: Arc::clone(&self.desk),
             files: self.files.clone(),
+            client: handed_client().unwrap_or_else(|| Client::direct(None)),
             head,
             switching,
         };
@@ -263,6 +271,7 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
 pub(in crate::baton) struct Asked<H> {
     desk: Arc<Desk<H>>,
     files: Files,
+    client: Client,
     head: http::request::Parts,
     switching: Switching,
 }
@@ -271,10 +280,13 @@ impl<H: LoopHandler> Asked<H> {
     fn call(self, body: Source) -> Called {
         let exchange = Arc::new(Exchange {
             files: self.files,
+            was_answered: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
             state: Mutex::default(),
         });
         let inquiry = Inquiry {
             head: self.head,
+            client: self.client,
             body: RequestBody(body),
             reply: Reply {
                 exchange: Arc::clone(&exchange),
@@ -287,7 +299,10 @@ impl<H: LoopHandler> Asked<H> {
             inquiry: Mutex::new(Some(inquiry)),
         };
         self.desk.core.call(Arc::new(call));
-        Called(exchange)
+        Called {
+            exchange,
+            is_answered: false,
+        }
     }
 }
 
@@ -348,13 +363,19 @@ impl<H: LoopHandler> Future for Answering<H> {
 }
 
 /// Waits for the app's answer. Dropped before it is there, the client has gone.
-pub(in crate::baton) struct Called(Arc<Exchange>);
+pub(in crate::baton) struct Called {
+    exchange: Arc<Exchange>,
+    is_answered: bool,
+}
 
 impl Called {
-    fn poll(&self, cx: &Context<'_>) -> Poll<http::Response<Outflow>> {
-        let mut state = self.0.lock();
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<http::Response<Outflow>> {
+        let mut state = self.exchange.lock();
         match state.answer.take() {
-            Some(response) => Poll::Ready(response),
+            Some(response) => {
+                self.is_answered = true;
+                Poll::Ready(response)
+            }
             None => {
                 remember(&mut state.task, cx);
                 Poll::Pending
@@ -365,12 +386,8 @@ impl Called {
 
 impl Drop for Called {
     fn drop(&mut self) {
-        let answered = {
-            let state = self.0.lock();
-            state.was_answered && state.answer.is_none()
-        };
-        if !answered {
-            self.0.end(false);
+        if !self.is_answered {
+            self.exchange.end(false);
         }
     }
 }
