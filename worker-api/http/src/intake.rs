@@ -109,8 +109,7 @@ impl Intake {
     #[inline]
     pub(crate) fn take(&mut self, came: &[u8]) -> usize {
         if came.is_empty() {
-            self.ended = true;
-            self.watcher.end();
+            self.end();
             return 0;
         }
         if self.held.is_empty() && self.proxy.is_none() {
@@ -143,6 +142,23 @@ impl Intake {
         0
     }
 
+    /// Takes what came, or the end, while hyper is not to have it.
+    pub(crate) fn keep(&mut self, came: &[u8]) {
+        if came.is_empty() {
+            self.end();
+        } else {
+            self.held.extend_from_slice(came);
+            self.pass_held();
+        }
+    }
+
+    /// Whether the socket may be read while an answer is on its way: nothing of what comes next is
+    /// here, and more of its request is not waited for.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty() && !self.waits_for_answer() && !self.is_in_body()
+    }
+
     /// For an app that has taken the connection over: what came before it did.
     pub(crate) fn give_raw(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {
         let there = !self.held.is_empty();
@@ -164,6 +180,11 @@ impl Intake {
     /// Whether the peer sends no more.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Whether the peer has left after a whole request, and is not waited for any longer.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up && !self.is_in_body() && self.watcher.fault().is_none()
     }
 
     /// Nothing more is waited for: neither the rest of a body, nor somebody who has left.
@@ -194,6 +215,11 @@ impl Intake {
             source: self.source.take(),
             broken: fault.and_then(|fault| Some((fault.body_of?, fault.refusal))),
         })
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.watcher.end();
     }
 
     fn pass_held(&mut self) {

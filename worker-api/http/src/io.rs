@@ -16,7 +16,10 @@ use crate::checks::Peer;
 use crate::intake::{Intake, Supply};
 use crate::lifecycle::{Absence, State};
 use crate::link::{Link, Side};
-use crate::scratch::poll_through;
+use crate::scratch::{self, poll_through};
+
+/// So much of what comes while an answer is on its way is kept.
+const AHEAD: usize = 8192;
 
 /// What a driver's non-blocking stream socket has to offer.
 ///
@@ -180,6 +183,53 @@ impl<T: Socket> Io<T> {
         Poll::Ready(Ok(()))
     }
 
+    /// While an answer is on its way hyper does not read: it needs no buffer then. Whether the peer
+    /// is still there is seen to here, and what it sends meanwhile is kept.
+    fn attend(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Self {
+            socket: Some(socket),
+            intake: Some(intake),
+            before,
+            link,
+        } = self
+        else {
+            return Ok(());
+        };
+        if link.take_given_up() {
+            intake.give_up();
+        }
+        if intake.is_given_up() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        while before.is_empty() && intake.is_empty() {
+            let recv = |free: &mut [u8]| socket.poll_recv(cx, free);
+            let keep = |came: &[u8]| intake.keep(came);
+            let Poll::Ready(came) = scratch::poll_look(AHEAD, recv, keep) else {
+                return Ok(());
+            };
+            link.came(came?);
+            if let Some(news) = intake.news() {
+                link.tell(news);
+            }
+            if intake.has_ended() {
+                link.absent(Absence::Left);
+            }
+        }
+        Ok(())
+    }
+
+    fn wrote(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.link.wrote(&polled);
+        if polled.is_pending() && !self.link.is_switched() {
+            self.attend(cx)?;
+        }
+        self.note(Side::Write, polled, cx)
+    }
+
     fn note<R>(&self, side: Side, polled: Poll<R>, cx: &Context<'_>) -> Poll<R> {
         if polled.is_pending() && self.link.is_switched() {
             self.link.wait_as_guest(side, cx);
@@ -216,8 +266,7 @@ impl<T: Socket> Write for Io<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = self.usable()?.poll_write(cx, buf);
-        self.link.wrote(&polled);
-        self.note(Side::Write, polled, cx)
+        self.wrote(polled, cx)
     }
 
     fn poll_write_vectored(
@@ -226,8 +275,7 @@ impl<T: Socket> Write for Io<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = self.usable()?.poll_write_vectored(cx, bufs);
-        self.link.wrote(&polled);
-        self.note(Side::Write, polled, cx)
+        self.wrote(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -238,9 +286,16 @@ impl<T: Socket> Write for Io<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.usable()?.poll_flush(cx))?;
         self.link.flushed();
+        if self.link.is_switched() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.link.state() == State::Running {
+            self.attend(cx)?;
+            return Poll::Ready(Ok(()));
+        }
         let intake = self.intake.as_ref();
         let waits = intake.is_some_and(|intake| intake.waits_for_answer());
-        if waits && self.link.state() != State::Running {
+        if waits {
             // This was it, and hyper does not try to read again on its own.
             cx.waker().wake_by_ref();
         }

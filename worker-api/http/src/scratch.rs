@@ -18,6 +18,23 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Receives at most `room` bytes, and shows `look` what came. Ready with how many did.
+pub(crate) fn poll_look(
+    room: usize,
+    recv: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    look: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.is_empty() {
+            *scratch = vec![0; SIZE];
+        }
+        let free = &mut scratch[..room.min(SIZE)];
+        let len = ready!(recv(free))?;
+        look(free.get(..len).ok_or(io::ErrorKind::InvalidInput)?);
+        Poll::Ready(Ok(len))
+    })
+}
+
 /// Receives at most what `buf` has room for, shows `look` what came, and leaves as many bytes in
 /// `buf` as it says. Ready with how many came.
 pub(crate) fn poll_through(
@@ -25,16 +42,9 @@ pub(crate) fn poll_through(
     recv: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
     look: impl FnOnce(&[u8]) -> usize,
 ) -> Poll<io::Result<usize>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.is_empty() {
-            *scratch = vec![0; SIZE];
-        }
-        let free = &mut scratch[..buf.remaining().min(SIZE)];
-        let len = ready!(recv(free))?;
-        let came = free.get(..len).ok_or(io::ErrorKind::InvalidInput)?;
-        let kept = look(came).min(len);
+    poll_look(buf.remaining(), recv, |came| {
+        let kept = look(came).min(came.len());
         buf.put_slice(&came[..kept]);
-        Poll::Ready(Ok(len))
     })
 }
 

@@ -45,6 +45,8 @@ impl Setup {
         // One timer for each connection, and it is the connection's: hyper's own would count the
         // time between two requests as part of the second one's head.
         http.header_read_timeout(None);
+        // Whether a peer leaves while it is answered, the connection sees itself.
+        http.half_close(true);
         let body_timeout = Some(settings.body_timeout).filter(|time| !time.is_zero());
         let limits = Limits {
             body_timeout,
