@@ -21,8 +21,8 @@ use super::reply::{Place, Reply};
 use super::request::RequestBody;
 use super::visit::Reception;
 use super::{Handler, Request};
-use crate::checks::Client;
-use crate::introduce::handed_client;
+use crate::hints::{EarlyHints, Hinted};
+use crate::introduce::{Handed, handed};
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
 const SMALL: u64 = 64 << 10;
@@ -68,9 +68,8 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
     fn call(&self, mut request: http::Request<Incoming>) -> Answering<H> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        let client = handed_client().unwrap_or_else(|| Client::direct(None));
         let asked = Asked {
-            client,
+            handed: handed(),
             calls: Arc::clone(&self.calls),
             files: self.files.clone(),
             head,
@@ -89,7 +88,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
 
 /// A request without its body.
 pub(super) struct Asked<H> {
-    client: Client,
+    handed: Handed,
     calls: Arc<Calls<H>>,
     files: Files,
     head: http::request::Parts,
@@ -105,7 +104,7 @@ impl<H: Handler> Asked<H> {
         };
         let call = Arc::new(Call {
             calls: Arc::clone(&self.calls),
-            client: self.client,
+            handed: self.handed,
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
                 waiter: None,
@@ -155,7 +154,7 @@ impl<H: Handler> Future for Answering<H> {
 /// One call; it is both the job and the place of its answer.
 struct Call<H> {
     calls: Arc<Calls<H>>,
-    client: Client,
+    handed: Handed,
     state: Mutex<State>,
 }
 
@@ -228,7 +227,7 @@ impl<H: Handler> Job for Call<H> {
         } = wanted;
         let handler = &self.calls.handler;
         let reply = Reply {
-            client: self.client,
+            client: self.handed.client,
             place: Arc::clone(&self) as Arc<dyn Place>,
             files,
             upgrade,
@@ -242,9 +241,23 @@ impl<H: Handler> Job for Call<H> {
     }
 }
 
+impl<H: Handler> Hinted for Call<H> {
+    fn hint(&self, request: u64, head: Bytes) {
+        if let Some(hints) = &self.handed.hints {
+            hints.pass(request, head);
+            // Whoever has something to say ahead of the answer is busy for a while.
+            self.calls.core.hand_over();
+        }
+    }
+}
+
 impl<H: Handler> Place for Call<H> {
     fn core(&self) -> &Arc<Core> {
         &self.calls.core
+    }
+
+    fn hints(&self) -> Option<&EarlyHints> {
+        self.handed.hints.as_ref()
     }
 
     fn answer(&self, response: http::Response<Outgoing>) -> bool {

@@ -15,6 +15,7 @@ use super::pipe::{Sender, pipe};
 use super::response::{Chunks, Kind, TakeOver};
 use super::upgrade::Upgraded;
 use crate::checks::Client;
+use crate::hints::{EarlyHints, Hinted};
 
 /// What a handler answers a request with, once, before it returns. If it has not, the answer is 500.
 pub struct Reply {
@@ -24,9 +25,11 @@ pub struct Reply {
     pub(super) upgrade: OnUpgrade,
 }
 
-/// Where a call leaves its answer.
-pub(super) trait Place: Send + Sync {
+/// Where a call leaves its answer, and before that its hints.
+pub(super) trait Place: Hinted {
     fn core(&self) -> &Arc<Core>;
+    /// The way to the connection for hints, if there may be any.
+    fn hints(&self) -> Option<&EarlyHints>;
     /// `false` if nobody waits for the answer, or it has one.
     fn answer(&self, response: http::Response<Outgoing>) -> bool;
 }
@@ -36,6 +39,13 @@ impl Reply {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The way to send hints ahead of the answer, if the client knows of such.
+    #[must_use]
+    pub fn early_hints(&self) -> Option<EarlyHints> {
+        let place: Arc<dyn Hinted> = Arc::clone(&self.place) as _;
+        self.place.hints().map(|hints| hints.by(&place))
     }
 
     /// Answers. A body that has to be read is read and sent here, as fast as the client takes it.
