@@ -84,6 +84,9 @@ where
 {
     fn call(&self, mut request: Request, reply: Reply) {
         request.extensions_mut().insert(*reply.client());
+        if let Some(hints) = reply.early_hints() {
+            request.extensions_mut().insert(hints);
+        }
         reply.send(self(request).map(Into::into));
     }
 }
@@ -121,7 +124,7 @@ pub fn serve_within(
     around: impl Surroundings,
 ) -> Result<(), ServeError> {
     let threads = worker.settings().threads;
-    let setup = Setup::handing_client(&worker, Some(threads));
+    let setup = Setup::of_baton(&worker, Some(threads));
     let core = Core::new(threads, Arc::clone(&setup.gate), Box::new(around))
         .map_err(ServeError::Driver)?;
     let calls = Calls {

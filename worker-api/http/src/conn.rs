@@ -294,7 +294,7 @@ impl<T: Socket, S: App, M: Timer> Future for Connection<T, S, M> {
                 this.act(action, cx);
                 continue;
             }
-            match this.link.advance(this.timer.now()) {
+            match this.link.advance(this.timer.now(), cx) {
                 Next::Do(action) => this.act(action, cx),
                 Next::Wait(_) if matches!(this.phase, Phase::Closed) => return Poll::Ready(()),
                 Next::Wait(deadline) => {

@@ -7,10 +7,11 @@ use http::Request;
 use worker_api::AllowedIps;
 
 use crate::checks::Client;
+use crate::hints::EarlyHints;
 use crate::link::Beginning;
 
 thread_local! {
-    static HANDED: Cell<Option<Client>> = const { Cell::new(None) };
+    static HANDED: Cell<Option<Handed>> = const { Cell::new(None) };
 }
 
 /// The target of a request as it was sent: an extension of the requests whose
@@ -19,16 +20,29 @@ thread_local! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawTarget(pub Bytes);
 
-/// Who has sent the request with which the service is being called: for a driver whose
-/// [`Setup`](crate::Setup) says that it asks. A map of extensions costs three allocations.
-pub(crate) fn handed_client() -> Option<Client> {
-    HANDED.take()
+/// What comes with a request besides itself.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    /// Who has sent it.
+    pub(crate) client: Client,
+    /// The way to its hints, if it may have any.
+    pub(crate) hints: Option<EarlyHints>,
 }
 
-/// Adds what is known of the client, and what hyper does not show.
+/// What comes with the request with which the service is being called: for a driver whose
+/// [`Setup`](crate::Setup) says that it asks. A map of extensions costs three allocations.
+pub(crate) fn handed() -> Handed {
+    HANDED.take().unwrap_or_else(|| Handed {
+        client: Client::direct(None),
+        hints: None,
+    })
+}
+
+/// Adds what is known of the client, what hyper does not show, and the way to early hints.
 pub(crate) fn introduce<B>(
     request: &mut Request<B>,
     beginning: Beginning,
+    hints: Option<EarlyHints>,
     believed: &AllowedIps,
     hand: bool,
 ) {
@@ -44,8 +58,11 @@ pub(crate) fn introduce<B>(
         }
     }
     if hand {
-        HANDED.set(Some(client));
-    } else {
-        request.extensions_mut().insert(client);
+        HANDED.set(Some(Handed { client, hints }));
+        return;
+    }
+    request.extensions_mut().insert(client);
+    if let Some(hints) = hints {
+        request.extensions_mut().insert(hints);
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Io<T> {
     intake: Option<Box<Intake>>,
     /// Bytes that another HTTP machine has read before and that belong to the next request.
     before: Bytes,
+    /// HTTP has begun to write, and has not said that all of it is out.
+    writing: bool,
     link: Arc<Link<T>>,
 }
 
@@ -77,6 +79,7 @@ impl<T> Io<T> {
             socket: Some(socket),
             intake,
             before,
+            writing: false,
             link,
         }
     }
@@ -191,6 +194,7 @@ impl<T: Socket> Io<T> {
             intake: Some(intake),
             before,
             link,
+            ..
         } = self
         else {
             return Ok(());
@@ -216,6 +220,31 @@ impl<T: Socket> Io<T> {
             }
         }
         Ok(())
+    }
+
+    /// Before HTTP writes: early hints that precede it.
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.link.has_hints() {
+            let begun = self.writing;
+            ready!(self.poll_hints(cx, |link| link.hint_before_write(begun)))?;
+        }
+        self.writing = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_hints(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: impl Fn(&Link<T>) -> Option<Bytes>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(hint) = next(&self.link) {
+            let polled = self.usable()?.poll_write(cx, &hint);
+            self.link.wrote_hint(&polled);
+            if ready!(polled)? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn wrote(
@@ -265,7 +294,10 @@ impl<T: Socket> Write for Io<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = self.usable()?.poll_write(cx, buf);
+        let polled = match self.poll_begin(cx)? {
+            Poll::Ready(()) => self.usable()?.poll_write(cx, buf),
+            Poll::Pending => Poll::Pending,
+        };
         self.wrote(polled, cx)
     }
 
@@ -274,7 +306,10 @@ impl<T: Socket> Write for Io<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = self.usable()?.poll_write_vectored(cx, bufs);
+        let polled = match self.poll_begin(cx)? {
+            Poll::Ready(()) => self.usable()?.poll_write_vectored(cx, bufs),
+            Poll::Pending => Poll::Pending,
+        };
         self.wrote(polled, cx)
     }
 
@@ -286,8 +321,13 @@ impl<T: Socket> Write for Io<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.usable()?.poll_flush(cx))?;
         self.link.flushed();
+        self.writing = false;
         if self.link.is_switched() {
             return Poll::Ready(Ok(()));
+        }
+        if self.link.has_hints() {
+            // That they wait for the client must not keep the end of its request from being seen.
+            let _ = self.poll_hints(cx, Link::hint_after_flush)?;
         }
         if self.link.is_running() {
             self.attend(cx)?;

@@ -20,6 +20,7 @@ pub mod tokio;
 mod accept;
 mod access;
 mod error;
+mod hints;
 mod intake;
 mod introduce;
 mod io;
@@ -36,6 +37,7 @@ pub use baton::{
 };
 pub use checks::Client;
 pub use error::ServeError;
+pub use hints::{EarlyHints, HintsTooLong};
 pub use http;
 pub use hyper::ext::ReasonPhrase;
 pub use introduce::RawTarget;

@@ -1,6 +1,8 @@
 //! What a connection shares with the parts that HTTP takes out of its hands: the socket's wrapper,
 //! the service and the response body. They report here, and the socket comes home through here.
 
+mod hints;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -14,6 +16,7 @@ use worker_api::{InFlightGuard, RequestInfo};
 use crate::accept::Open;
 use crate::access::{Observed, Outcome};
 use crate::checks::{Client, Oddity, Refusal};
+use crate::hints::{Outbox, is_understood};
 use crate::intake::{Intake, News};
 use crate::lifecycle::{Absence, Action, Input, Lifecycle, Next, State};
 use crate::setup::Setup;
@@ -41,6 +44,10 @@ pub(crate) struct Link<T> {
     given_up: AtomicBool,
     /// Whether the state is [`State::Running`], for those who ask at every turn.
     running: AtomicBool,
+    /// There may be hints to write.
+    hinted: AtomicBool,
+    /// When the request that runs was dispatched, the last response was not out.
+    owes: AtomicBool,
 }
 
 struct Shared<T> {
@@ -57,6 +64,10 @@ struct Shared<T> {
     broken: Option<(u64, Refusal)>,
     /// Why the peer gets no more requests through.
     refusal: Option<Refusal>,
+    /// Of the request that runs.
+    hints: Outbox,
+    /// The connection's task.
+    task: Option<Waker>,
     /// The connection's task, while it waits for the socket to come home.
     host: Option<Waker>,
     /// The app's task, once it reads or writes the socket itself.
@@ -79,6 +90,8 @@ pub(crate) struct Beginning {
     pub(crate) client: Client,
     pub(crate) oddity: Option<Oddity>,
     pub(crate) broken: Option<Refusal>,
+    /// Its number, by which it may have hints; `None` if its client knows none.
+    pub(crate) hinted: Option<u64>,
 }
 
 /// Which of an app's two wakers.
@@ -106,6 +119,8 @@ impl<T> Link<T> {
             oddities: VecDeque::new(),
             broken: None,
             refusal: None,
+            hints: Outbox::default(),
+            task: None,
             host: None,
             guest: [None, None],
             _open: open,
@@ -121,6 +136,8 @@ impl<T> Link<T> {
             broken: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            hinted: AtomicBool::new(false),
+            owes: AtomicBool::new(false),
         }
     }
 
@@ -131,9 +148,21 @@ impl<T> Link<T> {
         action
     }
 
-    pub(crate) fn advance(&self, now: Instant) -> Next {
+    /// What to do or to wait for; `cx` is of the connection's task.
+    pub(crate) fn advance(&self, now: Instant, cx: &Context<'_>) -> Next {
         let stage = self.setup.drain.stage();
         let mut shared = self.lock();
+        let is_known = shared
+            .task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(cx.waker()));
+        if !is_known {
+            shared.task = Some(cx.waker().clone());
+            if !shared.hints.is_empty() {
+                // They came before it was known whom to wake.
+                cx.waker().wake_by_ref();
+            }
+        }
         let next = shared.life.advance(stage, now);
         self.moved(&shared);
         next
@@ -169,16 +198,23 @@ impl<T> Link<T> {
             let worker = &self.setup.worker;
             worker.hooks().pre_request(worker.info(), info);
         });
-        self.handed_over.store(false, Ordering::Relaxed);
+        if self.handed_over.swap(false, Ordering::Relaxed) {
+            self.owes.store(true, Ordering::Relaxed);
+        }
         self.given_up.store(false, Ordering::Relaxed);
+        let knows_hints = is_understood(request.version());
         let (before, beginning) = {
             let mut shared = self.lock();
             shared.life.input(Input::HeadDispatched);
             self.moved(&shared);
+            shared.hints.expire();
             if let Some(observed) = &mut exchange.observed {
                 observed.remote = shared.peer.peer;
             }
-            (shared.request.replace(exchange), shared.beginning())
+            (
+                shared.request.replace(exchange),
+                shared.beginning(knows_hints),
+            )
         };
         // A pipelined request can come in before the answer to the last one is flushed.
         self.finish(before);
@@ -308,6 +344,7 @@ impl<T> Link<T> {
 
     /// All that HTTP had is written to the socket.
     pub(crate) fn flushed(&self) {
+        self.owes.store(false, Ordering::Relaxed);
         if !self.handed_over.load(Ordering::Relaxed) {
             return;
         }
@@ -453,7 +490,7 @@ impl<T> Link<T> {
 
 impl<T> Shared<T> {
     /// Counts a request that goes to the service.
-    fn beginning(&mut self) -> Beginning {
+    fn beginning(&mut self, knows_hints: bool) -> Beginning {
         self.dispatched += 1;
         let now = self.dispatched;
         let is_odd = self
@@ -469,6 +506,7 @@ impl<T> Shared<T> {
             client: self.peer,
             oddity,
             broken: self.broken(),
+            hinted: knows_hints.then_some(now),
         }
     }
 

@@ -14,6 +14,7 @@ use hyper::service::Service;
 use pin_project_lite::pin_project;
 
 use crate::checks::Refusal;
+use crate::hints::{EarlyHints, Hinted};
 use crate::introduce::introduce;
 use crate::link::Link;
 use crate::setup::Setup;
@@ -50,7 +51,7 @@ impl<S, T> Counted<S, T> {
     }
 }
 
-impl<S: App, T> Service<Request<Incoming>> for Counted<S, T> {
+impl<S: App, T: Send + 'static> Service<Request<Incoming>> for Counted<S, T> {
     type Response = Response<CountedBody<S::Answer, T>>;
     type Error = S::Error;
     type Future = Exchange<S::Future, T>;
@@ -67,12 +68,12 @@ impl<S: App, T> Service<Request<Incoming>> for Counted<S, T> {
         } else {
             let settings = self.link.setup.worker.settings();
             let believed = &settings.forwarded_allow_ips;
-            introduce(
-                &mut request,
-                beginning,
-                believed,
-                self.link.setup.hands_client,
-            );
+            let hints = beginning.hinted.map(|number| {
+                let link: Arc<dyn Hinted> = Arc::clone(&self.link) as _;
+                EarlyHints::new(&link, number)
+            });
+            let hand = self.link.setup.hands_over;
+            introduce(&mut request, beginning, hints, believed, hand);
             Answer::App {
                 future: self.app.call(request),
             }

@@ -28,23 +28,23 @@ pub struct Setup {
     pub(crate) access: Option<Access>,
     pub(crate) rules: Rules,
     pub(crate) http: http1::Builder,
-    /// The driver asks for the client; else it is an extension of the request.
-    pub(crate) hands_client: bool,
+    /// The driver asks for what comes with a request; else that is in extensions of it.
+    pub(crate) hands_over: bool,
 }
 
 impl Setup {
     /// Limits and counters as `worker` has them.
     pub fn new(worker: &Worker) -> Arc<Self> {
-        Self::build(worker, None, false)
+        Self::with(worker, None, false)
     }
 
-    /// The same for a driver that asks for the client; perhaps it calls the app on threads of its
-    /// own, on so many at once.
-    pub(crate) fn handing_client(worker: &Worker, threads: Option<NonZeroUsize>) -> Arc<Self> {
-        Self::build(worker, threads, true)
+    /// The same for the baton driver; with `threads` if it calls the app on threads of its own, on
+    /// so many at once.
+    pub(crate) fn of_baton(worker: &Worker, threads: Option<NonZeroUsize>) -> Arc<Self> {
+        Self::with(worker, threads, true)
     }
 
-    fn build(worker: &Worker, threads: Option<NonZeroUsize>, hands_client: bool) -> Arc<Self> {
+    fn with(worker: &Worker, threads: Option<NonZeroUsize>, hands_over: bool) -> Arc<Self> {
         let settings = worker.settings();
         let mut http = http1::Builder::new();
         // One timer for each connection, and it is the connection's: hyper's own would count the
@@ -71,7 +71,7 @@ impl Setup {
             access: Access::of(worker),
             rules,
             http,
-            hands_client,
+            hands_over,
             worker: worker.clone(),
         })
     }

@@ -20,8 +20,8 @@ use super::reply::{Place, Reply};
 use super::request::RequestBody;
 use super::visit::Reception;
 use super::{Handler, Request};
-use crate::checks::Client;
-use crate::introduce::handed_client;
+use crate::hints::{EarlyHints, Hinted};
+use crate::introduce::{Handed, handed};
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
 const SMALL: u64 = 64 << 10;
@@ -70,7 +70,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
         let (head, body) = request.into_parts();
         let mut wanted = Box::new(Wanted {
             request: Request::from_parts(head, RequestBody::whole(Bytes::new())),
-            client: handed_client().unwrap_or_else(|| Client::direct(None)),
+            handed: handed(),
             upgrade,
         });
         if body.is_end_stream() {
@@ -90,9 +90,10 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
 }
 
 impl<H: Handler> Shared<H> {
-    fn call(self: &Arc<Self>, wanted: Box<Wanted>) -> Called<H> {
+    fn call(self: &Arc<Self>, mut wanted: Box<Wanted>) -> Called<H> {
         let call = Arc::new(Call {
             shared: Arc::clone(self),
+            hints: wanted.handed.hints.take(),
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
                 waiter: None,
@@ -152,6 +153,7 @@ impl<H: Handler> Future for Answering<H> {
 /// One call; it is both the job and the place of its answer.
 struct Call<H> {
     shared: Arc<Shared<H>>,
+    hints: Option<EarlyHints>,
     state: Mutex<State>,
 }
 
@@ -172,7 +174,7 @@ enum Step {
 
 pub(super) struct Wanted {
     request: Request,
-    client: Client,
+    handed: Handed,
     upgrade: OnUpgrade,
 }
 
@@ -227,14 +229,24 @@ impl<H: Handler> Job for Call<H> {
         let Step::Wanted(wanted) = before else { return };
         let Wanted {
             request,
-            client,
+            handed,
             upgrade,
         } = *wanted;
         let shared = Arc::clone(&self.shared);
-        let reply = Reply::new(client, self, upgrade);
+        let reply = Reply::new(handed.client, self, upgrade);
         let handler = &shared.calls.handler;
         if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
             tracing::error!("the app panicked");
+        }
+    }
+}
+
+impl<H: Handler> Hinted for Call<H> {
+    fn hint(&self, request: u64, head: Bytes) {
+        if let Some(hints) = &self.hints {
+            hints.pass(request, head);
+            // Whoever has something to say ahead of the answer is busy for a while.
+            self.shared.calls.core.hand_over();
         }
     }
 }
@@ -246,6 +258,10 @@ impl<H: Handler> Place for Call<H> {
 
     fn files(&self) -> &Files {
         &self.shared.files
+    }
+
+    fn hints(&self) -> Option<&EarlyHints> {
+        self.hints.as_ref()
     }
 
     fn answer(&self, response: http::Response<Outgoing>) -> bool {

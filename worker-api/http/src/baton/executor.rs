@@ -161,6 +161,13 @@ impl Core {
         result
     }
 
+    /// The call of this thread lasts, and has something for a connection's task to do: another
+    /// thread is to hold the baton.
+    pub(super) fn hand_over(&self) {
+        self.lead.about_to_block();
+        self.move_on();
+    }
+
     /// The call of this thread has come a step further.
     pub(super) fn move_on(&self) {
         self.timers.tick();

@@ -86,7 +86,7 @@ pub fn start<H: LoopHandler>(
     handler: H,
     stall: Option<Duration>,
 ) -> Result<Driver<H>, ServeError> {
-    let setup = Setup::handing_client(&worker, None);
+    let setup = Setup::of_baton(&worker, None);
     let gate = Arc::clone(&setup.gate);
     let hosted = |reactor: &_| Hosted::new(reactor, stall).map(Lead::Hosted);
     let core = Core::led_by(gate, Box::new(()), hosted).map_err(ServeError::Driver)?;

@@ -16,6 +16,7 @@ use super::pipe::{Sender, pipe};
 use super::response::{Chunks, Kind, TakeOver};
 use super::upgrade::Upgraded;
 use crate::checks::Client;
+use crate::hints::{EarlyHints, Hinted};
 
 /// What a handler answers a request with, once, before it returns. Dropped without an answer, that
 /// is 500.
@@ -26,11 +27,13 @@ pub struct Reply {
     upgrade: Option<OnUpgrade>,
 }
 
-/// Where a call leaves its answer.
-pub(super) trait Place: Send + Sync {
+/// Where a call leaves its answer, and before that its hints.
+pub(super) trait Place: Hinted {
     fn core(&self) -> &Arc<Core>;
     /// Where the connection's responses promise files.
     fn files(&self) -> &Files;
+    /// The way to the connection for hints, if there may be any.
+    fn hints(&self) -> Option<&EarlyHints>;
     /// `false` if nobody waits for the answer, or it has one.
     fn answer(&self, response: http::Response<Outgoing>) -> bool;
 }
@@ -48,6 +51,13 @@ impl Reply {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The way to send hints ahead of the answer, if the client knows of such.
+    #[must_use]
+    pub fn early_hints(&self) -> Option<EarlyHints> {
+        let place: Arc<dyn Hinted> = Arc::clone(&self.place) as _;
+        self.place.hints().map(|hints| hints.by(&place))
     }
 
     /// Answers. A body that has to be read is read and sent here, as fast as the client takes it.

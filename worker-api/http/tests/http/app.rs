@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -14,6 +15,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use worker_api::{Hooks, RequestInfo, Worker, WorkerInfo};
+use worker_http::EarlyHints;
 
 /// Says that this process is a worker, and where its side channel is.
 pub(crate) const SIDE: &str = "WORKER_HTTP_TEST_SIDE";
@@ -145,6 +147,7 @@ async fn answer(
             text("blocked")
         }
         (&Method::GET, "/stream") => stream(side),
+        (_, "/hint" | "/hints" | "/late-hint") => hinted(request, side).await,
         (&Method::GET, "/client") => {
             let client = request.extensions().get::<worker_http::Client>().unwrap();
             let (peer, address) = (client.peer.is_some(), client.address);
@@ -181,6 +184,40 @@ async fn answer(
         }
         _ => status(StatusCode::NOT_FOUND),
     })
+}
+
+async fn hinted(request: Request<Incoming>, side: Arc<Side>) -> Answer {
+    let hints = request.extensions().get::<EarlyHints>().cloned();
+    match request.uri().path() {
+        "/hints" => {
+            side.tell(give_hints(hints.as_ref(), 2));
+            side.hold().await;
+        }
+        "/late-hint" => give_late_hint(hints.unwrap(), side),
+        _ => _ = give_hints(hints.as_ref(), 1),
+    }
+    text(request.into_body().collect().await.unwrap().to_bytes())
+}
+
+/// Gives so many hints, if there may be any.
+pub(crate) fn give_hints(hints: Option<&EarlyHints>, count: usize) -> &'static str {
+    let Some(hints) = hints else {
+        return "no hints";
+    };
+    for number in 0..count {
+        let link = HeaderValue::from_str(&format!("</{number}.css>")).unwrap();
+        let fields = HeaderMap::from_iter([(header::LINK, link)]);
+        hints.send(&fields).unwrap();
+    }
+    "hinted"
+}
+
+/// Gives a hint when the request is over.
+pub(crate) fn give_late_hint(hints: EarlyHints, side: Arc<Side>) {
+    std::thread::spawn(move || {
+        side.block();
+        side.tell(give_hints(Some(&hints), 1));
+    });
 }
 
 fn text(body: impl Into<Bytes>) -> Answer {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{Method, StatusCode, header};
 use worker_api::Worker;
-use worker_http::{Body, Request, Response, Surroundings, Upgraded};
+use worker_http::{Body, EarlyHints, Request, Response, Surroundings, Upgraded};
 
-use crate::app::{Counts, LARGE, Side};
+use crate::app::{Counts, LARGE, Side, give_hints, give_late_hint};
 
 pub(crate) fn serve(worker: Worker, side: Arc<Side>, counts: Arc<Counts>) {
     let own = Arc::clone(&side);
@@ -59,6 +59,7 @@ fn answer(request: Request, side: &Arc<Side>, counts: &Counts) -> Response {
             counts.before.load(Ordering::Relaxed),
             counts.after.load(Ordering::Relaxed)
         )),
+        (_, "/hint" | "/hints" | "/late-hint") => hinted(request, side),
         (&Method::GET, "/threads") => text(threads().to_string()),
         (&Method::GET, "/memory") => text(peak_memory().to_string()),
         (&Method::GET, "/panic") => panic!("as told"),
@@ -83,6 +84,19 @@ fn answer(request: Request, side: &Arc<Side>, counts: &Counts) -> Response {
         (&Method::GET, "/upgrade") => upgrade(side),
         _ => status(StatusCode::NOT_FOUND),
     }
+}
+
+fn hinted(request: Request, side: &Arc<Side>) -> Response {
+    let hints = request.extensions().get::<EarlyHints>().cloned();
+    match request.uri().path() {
+        "/hints" => {
+            side.tell(give_hints(hints.as_ref(), 2));
+            side.block();
+        }
+        "/late-hint" => give_late_hint(hints.unwrap(), Arc::clone(side)),
+        _ => _ = give_hints(hints.as_ref(), 1),
+    }
+    text(request.into_body().into_bytes(LARGE).unwrap())
 }
 
 fn receive(request: Request, side: &Arc<Side>) -> Response {

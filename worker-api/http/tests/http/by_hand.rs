@@ -19,10 +19,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use rustix::process::Signal;
 use worker_api::{Stage, Worker};
-use worker_http::Setup;
 use worker_http::conn::Connection;
+use worker_http::{App, Setup};
 
 use crate::client::{Client, PATIENCE};
+
+mod hints;
 
 const INSIDE: &str = "WORKER_HTTP_TEST_BY_HAND";
 
@@ -60,6 +62,8 @@ type Hook = Box<dyn FnMut() + Send>;
 struct Wire {
     /// Whether the socket notices bytes; a runtime may not have polled since they came.
     notices: bool,
+    /// How many bytes more the kernel takes; `None` is any number.
+    room: Option<usize>,
     /// Runs when a read finds nothing.
     on_empty: Option<Hook>,
 }
@@ -87,14 +91,6 @@ struct Bench {
 impl Bench {
     /// The app answers `path` at once, and keeps the request's body without reading it.
     fn new(worker: &Worker) -> Self {
-        let (stream, client) = UnixStream::pair().unwrap();
-        stream.set_nonblocking(true).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        let wire = Arc::new(Mutex::new(Wire {
-            notices: true,
-            on_empty: None,
-        }));
-        let clock = Clock(Arc::new(Mutex::new(Instant::now())));
         let bodies = Body::default();
         let kept = Arc::clone(&bodies);
         let app = service_fn(move |request: Request<Incoming>| {
@@ -102,6 +98,22 @@ impl Bench {
             *kept.lock().unwrap() = Some(request.into_body());
             async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(path)))) }
         });
+        Self {
+            bodies,
+            ..Self::serving(worker, app)
+        }
+    }
+
+    fn serving(worker: &Worker, app: impl App + 'static) -> Self {
+        let (stream, client) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let wire = Arc::new(Mutex::new(Wire {
+            notices: true,
+            room: None,
+            on_empty: None,
+        }));
+        let clock = Clock(Arc::new(Mutex::new(Instant::now())));
         let socket = Socket {
             stream,
             wire: Arc::clone(&wire),
@@ -112,7 +124,7 @@ impl Bench {
             connection: Box::pin(connection),
             wire,
             clock,
-            bodies,
+            bodies: Body::default(),
             client,
         }
     }
@@ -305,7 +317,16 @@ impl Write for Socket {
         _cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        polled((&self.stream).write(buf))
+        let mut wire = self.wire.lock().unwrap();
+        let len = wire.room.unwrap_or(usize::MAX).min(buf.len());
+        if len == 0 && !buf.is_empty() {
+            return Poll::Pending;
+        }
+        let polled = polled((&self.stream).write(&buf[..len]));
+        if let (Some(room), Poll::Ready(Ok(len))) = (&mut wire.room, &polled) {
+            *room -= len;
+        }
+        polled
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

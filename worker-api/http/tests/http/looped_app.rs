@@ -13,10 +13,9 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode, header};
 use rustix::event::{PollFd, PollFlags};
 use worker_api::{Stage, Worker};
-use worker_http::Client;
 use worker_http::hosted::{self, Answer, Driver, Inquiry, LoopHandler, Reply, RequestBody};
 
-use crate::app::{Counts, LARGE, Side};
+use crate::app::{Counts, LARGE, Side, give_hints, give_late_hint};
 
 struct Loop {
     side: Arc<Side>,
@@ -109,8 +108,16 @@ fn poll(this: &Arc<Loop>, task: &Arc<Mutex<Option<BoxFuture>>>) {
 
 impl Loop {
     async fn answer(&self, inquiry: Inquiry) {
-        let Inquiry { head, reply, .. } = &inquiry;
+        let Inquiry {
+            head,
+            client,
+            reply,
+            ..
+        } = &inquiry;
         let side = &self.side;
+        if head.uri.path().contains("hint") {
+            return self.hint(inquiry).await;
+        }
         if head.method == Method::POST {
             return self.receive(inquiry).await;
         }
@@ -133,13 +140,8 @@ impl Loop {
                 text(reply, "spun");
             }
             "/client" => {
-                let Client {
-                    peer,
-                    address,
-                    https,
-                    ..
-                } = inquiry.client;
-                text(reply, format!("{} {address:?} {https}", peer.is_some()));
+                let (peer, address) = (client.peer.is_some(), client.address);
+                text(reply, format!("{peer} {address:?} {}", client.https));
             }
             "/hooks" => {
                 let (before, after) = (&self.counts.before, &self.counts.after);
@@ -184,6 +186,25 @@ impl Loop {
             }
             _ => status(reply, StatusCode::NOT_FOUND),
         }
+    }
+
+    async fn hint(&self, inquiry: Inquiry) {
+        let Inquiry {
+            head,
+            mut body,
+            reply,
+            ..
+        } = inquiry;
+        let hints = reply.early_hints();
+        match head.uri.path() {
+            "/hints" => {
+                self.side.tell(give_hints(hints, 2));
+                self.side.hold().await;
+            }
+            "/late-hint" => give_late_hint(hints.unwrap().clone(), Arc::clone(&self.side)),
+            _ => _ = give_hints(hints, 1),
+        }
+        text(&reply, collect(&mut body).await.unwrap());
     }
 
     async fn receive(&self, inquiry: Inquiry) {

@@ -4,6 +4,8 @@ type Pod = crate::pod::Pod<crate::pod::Baton>;
 
 #[path = "drain.rs"]
 mod drain;
+#[path = "hints.rs"]
+mod hints;
 #[path = "protocol.rs"]
 mod protocol;
 #[path = "upgrade.rs"]

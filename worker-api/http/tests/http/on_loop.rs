@@ -6,6 +6,8 @@ type Pod = crate::pod::Pod<crate::pod::Hosted>;
 mod accounting;
 #[path = "drain.rs"]
 mod drain;
+#[path = "hints.rs"]
+mod hints;
 #[path = "protocol.rs"]
 mod protocol;
 #[path = "refusal.rs"]

@@ -21,7 +21,8 @@ use super::answer::{Answer, Outflow, Told};
 use super::socket::Switching;
 use super::{Desk, LoopHandler};
 use crate::checks::Client;
-use crate::introduce::handed_client;
+use crate::hints::EarlyHints;
+use crate::introduce::{Handed, handed};
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
 const SMALL: u64 = 64 << 10;
@@ -101,6 +102,7 @@ impl fmt::Debug for RequestBody {
 #[derive(Debug)]
 pub struct Reply {
     exchange: Arc<Exchange>,
+    hints: Option<EarlyHints>,
     _open: Open,
 }
 
@@ -119,6 +121,14 @@ impl Reply {
             }
         };
         task.into_iter().for_each(Waker::wake);
+    }
+
+    /// The way to send hints ahead of the answer, if the client knows of such. As answers, they go
+    /// out as soon as connections go on: see
+    /// [`Driver::with_connections`](super::Driver::with_connections).
+    #[must_use]
+    pub fn early_hints(&self) -> Option<&EarlyHints> {
+        self.hints.as_ref()
     }
 
     /// Ready once nothing that the app says reaches the client any more: it has gone away, or it
@@ -253,7 +263,7 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
         let asked = Asked {
             desk: Arc::clone(&self.desk),
             files: self.files.clone(),
-            client: handed_client().unwrap_or_else(|| Client::direct(None)),
+            handed: handed(),
             head,
             switching,
         };
@@ -271,7 +281,7 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
 pub(in crate::baton) struct Asked<H> {
     desk: Arc<Desk<H>>,
     files: Files,
-    client: Client,
+    handed: Handed,
     head: http::request::Parts,
     switching: Switching,
 }
@@ -286,10 +296,11 @@ impl<H: LoopHandler> Asked<H> {
         });
         let inquiry = Inquiry {
             head: self.head,
-            client: self.client,
+            client: self.handed.client,
             body: RequestBody(body),
             reply: Reply {
                 exchange: Arc::clone(&exchange),
+                hints: self.handed.hints,
                 _open: Open::new(&self.desk.core),
             },
             switching: self.switching,

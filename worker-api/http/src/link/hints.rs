@@ -1,0 +1,71 @@
+//! Early hints of the request that runs: taken from anywhere, written by the connection's task.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use super::Link;
+use crate::hints::{Hinted, Moment};
+
+impl<T> Link<T> {
+    /// Whether there may be hints to write.
+    pub(crate) fn has_hints(&self) -> bool {
+        self.hinted.load(Ordering::Relaxed)
+    }
+
+    /// What is to be written before anything of HTTP's; `begun` says whether HTTP is about to write
+    /// the rest of something.
+    pub(crate) fn hint_before_write(&self, begun: bool) -> Option<Bytes> {
+        // The last answer may be in HTTP's hands still, to its first byte.
+        let owes = begun || self.owes.load(Ordering::Relaxed);
+        self.next_hint(if owes {
+            Moment::Within
+        } else {
+            Moment::Between
+        })
+    }
+
+    /// What is to be written now that all is out that HTTP had.
+    pub(crate) fn hint_after_flush(&self) -> Option<Bytes> {
+        self.next_hint(Moment::After)
+    }
+
+    fn next_hint(&self, moment: Moment) -> Option<Bytes> {
+        let mut shared = self.lock();
+        let request = shared.request.as_ref();
+        let is_answered = request.is_none_or(|request| request.status.is_some());
+        let next = shared.hints.next(moment, is_answered);
+        self.hinted
+            .store(!shared.hints.is_empty(), Ordering::Relaxed);
+        next
+    }
+
+    /// So much of the hint was written, if it was.
+    pub(crate) fn wrote_hint(&self, polled: &Poll<io::Result<usize>>) {
+        self.wrote(polled);
+        if let Poll::Ready(Ok(len)) = polled {
+            self.lock().hints.wrote(*len);
+        }
+    }
+}
+
+impl<T: Send> Hinted for Link<T> {
+    fn hint(&self, request: u64, head: Bytes) {
+        let task = {
+            let mut shared = self.lock();
+            let runs = shared.dispatched == request
+                && (shared.request.as_ref()).is_some_and(|request| request.status.is_none());
+            if !runs {
+                return;
+            }
+            shared.hints.push(head);
+            self.hinted.store(true, Ordering::Relaxed);
+            shared.task.clone()
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
