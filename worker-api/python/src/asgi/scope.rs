@@ -8,8 +8,8 @@ use percent_encoding::percent_decode;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use worker_http::RawTarget;
 use worker_http::hosted::Inquiry;
-use worker_http::{Client, RawTarget};
 
 use super::names::Names;
 
@@ -59,7 +59,11 @@ impl Scopes {
         Ok(Self {
             http: template(
                 "http",
-                &["http.response.pathsend", "http.response.trailers"],
+                &[
+                    "http.response.early_hint",
+                    "http.response.pathsend",
+                    "http.response.trailers",
+                ],
             )?,
             websocket: template("websocket", &["websocket.http.response"])?,
             state: state.map(Bound::unbind),
@@ -76,14 +80,13 @@ impl Scopes {
         inquiry: &Inquiry,
     ) -> PyResult<Bound<'py, PyDict>> {
         let head = &inquiry.head;
-        let client = head.extensions.get::<Client>();
-        let is_safe = client.is_some_and(|client| client.https);
+        let client = &inquiry.client;
         let scope = match kind {
             Kind::Http => &self.http,
             Kind::WebSocket => &self.websocket,
         };
         let scope = scope.bind(py).copy()?;
-        let scheme = match (kind, is_safe) {
+        let scheme = match (kind, client.https) {
             (Kind::Http, false) => intern!(py, "http"),
             (Kind::Http, true) => intern!(py, "https"),
             (Kind::WebSocket, false) => intern!(py, "ws"),
@@ -101,18 +104,14 @@ impl Scopes {
         }
         set_target(&scope, head)?;
         scope.set_item(intern!(py, "headers"), self.fields(py, &head.headers)?)?;
-        let peer = client.and_then(|client| {
+        let peer = client.address.map(|address| {
             let port = client
                 .peer
-                .filter(|peer| Some(peer.ip().to_canonical()) == client.address);
-            let address = client.address?;
-            Some(SocketAddr::new(address, port.map_or(0, |peer| peer.port())))
+                .filter(|peer| peer.ip().to_canonical() == address);
+            SocketAddr::new(address, port.map_or(0, |peer| peer.port()))
         });
         scope.set_item(intern!(py, "client"), self.address(py, peer)?)?;
-        scope.set_item(
-            intern!(py, "server"),
-            self.address(py, client.and_then(|client| client.local))?,
-        )?;
+        scope.set_item(intern!(py, "server"), self.address(py, client.local)?)?;
         if let Some(state) = &self.state {
             scope.set_item(intern!(py, "state"), state.bind(py).copy()?)?;
         }
