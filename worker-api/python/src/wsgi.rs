@@ -6,6 +6,7 @@ mod exchange;
 mod file;
 pub(crate) mod hang;
 mod head;
+mod hints;
 mod hooks;
 mod input;
 mod main_thread;

@@ -67,7 +67,11 @@ async def scope(scope, receive, send):
                 "headers": [(b"host", b"test"), (b"x-one", b"1"), (b"x-one", b"2")],
                 "client": client,
                 "server": server,
-                "extensions": {"http.response.pathsend": {}, "http.response.trailers": {}},
+                "extensions": {
+                    "http.response.early_hint": {},
+                    "http.response.pathsend": {},
+                    "http.response.trailers": {},
+                },
             },
         )
         self.assertEqual(state, {})

@@ -1,7 +1,7 @@
 //! What an app may say: its messages, as responses.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, LINK};
 use http::response::Parts;
 use http::{Response, StatusCode};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -89,6 +89,32 @@ fn add(fields: &mut HeaderMap, field: &Bound<'_, PyAny>) -> PyResult<()> {
     let (name, value) = with_bytes(&name, read)???;
     fields.append(name, value);
     Ok(())
+}
+
+/// The fields of an `http.response.early_hint`.
+pub(super) fn links(message: &Bound<'_, PyDict>) -> PyResult<HeaderMap> {
+    let links = message
+        .get_item(intern!(message.py(), "links"))?
+        .ok_or_else(|| PyRuntimeError::new_err("an early hint has `links`"))?;
+    let mut fields = HeaderMap::new();
+    for link in links.try_iter()? {
+        let value = with_bytes(&link?, HeaderValue::from_bytes)?
+            .map_err(|_| PyValueError::new_err("the value of `link` is not valid"))?;
+        let added = fields.try_append(LINK, value);
+        added.map_err(|_| PyValueError::new_err("these are too many links"))?;
+    }
+    Ok(fields)
+}
+
+/// The fields of an `http.response.informational`, which is gunicorn's message for the same.
+pub(super) fn informational(message: &Bound<'_, PyDict>) -> PyResult<HeaderMap> {
+    let status = message.get_item(intern!(message.py(), "status"))?;
+    let status = status.map(|status| status.extract::<u16>()).transpose()?;
+    if status != Some(StatusCode::EARLY_HINTS.as_u16()) {
+        let error = "an informational response has the `status` 103";
+        return Err(PyValueError::new_err(error));
+    }
+    fields(message, HeaderMap::new())
 }
 
 /// The `body` of a message.

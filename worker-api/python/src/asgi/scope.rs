@@ -73,7 +73,11 @@ impl Scopes {
             http: template(
                 "http",
                 "http",
-                &["http.response.pathsend", "http.response.trailers"],
+                &[
+                    "http.response.early_hint",
+                    "http.response.pathsend",
+                    "http.response.trailers",
+                ],
             )?,
             websocket: template("websocket", "ws", &["websocket.http.response"])?,
             state: state.map(Bound::unbind),

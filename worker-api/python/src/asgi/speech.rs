@@ -5,13 +5,13 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use worker_http::hosted::{Answer, Reply, StreamBody};
 
-use super::answer::{Head, body, fields, flag, too_late, unexpected};
+use super::answer::{Head, body, fields, flag, informational, links, too_late, unexpected};
 use super::site::Site;
 
 /// An answer as far as the app has said it.
@@ -75,6 +75,16 @@ impl Speech {
                 let room = std::mem::take(&mut self.room);
                 let head = Head::of(message, room).inspect_err(|_| self.said = Said::Nothing)?;
                 Said::Start(head)
+            }
+            ("early_hint" | "informational", Said::Nothing) => {
+                self.said = Said::Nothing;
+                let read = if what == "early_hint" {
+                    links
+                } else {
+                    informational
+                };
+                self.hint(reply, &read(message)?)?;
+                Said::Nothing
             }
             ("body", Said::Start(head)) => self.begin(reply, head, message)?,
             ("body", Said::Part(part)) => self.go_on(part, message)?,
@@ -207,6 +217,16 @@ impl Speech {
         let driver = self.site.driver()?;
         driver.with_connections(|| stream.finish(Some(trailers)));
         Ok(Said::All)
+    }
+
+    /// What the client may begin with while the answer is made.
+    fn hint(&self, reply: &Reply, fields: &HeaderMap) -> PyResult<()> {
+        let Some(hints) = reply.early_hints() else {
+            return Ok(());
+        };
+        let driver = self.site.driver()?;
+        let sent = driver.with_connections(|| hints.send(fields));
+        sent.map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     fn answer(&self, reply: &Reply, parts: http::response::Parts, answer: Answer) -> PyResult<()> {

@@ -13,6 +13,7 @@ use worker_http::{Body, Gone, Handler, Reply, Request, Response};
 use super::environ::{Elsewhere, Memory, Template};
 use super::exchange::{Exchange, bytes_of};
 use super::file::FileWrapper;
+use super::hints::{EarlyHints, Turn};
 use super::hooks::RequestHooks;
 use super::input::Input;
 use super::options::Options;
@@ -67,6 +68,7 @@ impl Caller {
         constant.set_item("wsgi.multiprocess", options.multiprocess)?;
         constant.set_item("wsgi.run_once", false)?;
         constant.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
+        constant.set_item("wsgi.early_hints", Bound::new(py, EarlyHints)?)?;
         constant.set_item("wsgi.input", Input::empty().into_pyobject(py)?)?;
         constant.set_item("wsgi.input_terminated", true)?;
         let template = Template::new(
@@ -125,6 +127,7 @@ impl Caller {
             .get()
             .begin(reply, is_head, std::mem::take(&mut parts.headers));
         let start_response = desk.start_response.bind(py);
+        let turn = Turn::of(exchange);
         let done = self.run(&environ, start_response, exchange, request.as_ref());
         if let Err(error) = done {
             self.failed(py, &error, &environ, exchange.get());
@@ -132,6 +135,7 @@ impl Caller {
         if let Some(input) = input {
             input.get().close();
         }
+        drop(turn);
         let summary = exchange.get().end();
         if let Some(request) = request {
             self.hooks.after(&request, &environ, summary);

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
-use worker_http::{Body, Gone, ReasonPhrase, Reply, Response, Streaming};
+use worker_http::{Body, Gone, HintsTooLong, ReasonPhrase, Reply, Response, Streaming};
 
 use super::file::Part;
 use super::head::Head;
@@ -120,6 +120,15 @@ impl Exchange {
             left: None,
             sent: 0,
         };
+    }
+
+    /// Sends hints, unless the client has the head of the response.
+    pub(super) fn hint(&self, fields: &HeaderMap) -> Result<(), HintsTooLong> {
+        let hints = match &self.lock().out {
+            Out::Nothing(reply) => reply.early_hints(),
+            _ => None,
+        };
+        hints.map_or(Ok(()), |hints| hints.send(fields))
     }
 
     /// The request is over. What is not whole by now is cut off.

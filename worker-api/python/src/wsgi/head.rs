@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
-use crate::text::bytes_of;
+use crate::text::{bytes_of, latin1};
 
 /// Hop-by-hop fields are the server's to send; gunicorn ignores them as well.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -92,6 +92,30 @@ impl Head {
             Field::Ignored => {}
         }
         Ok(())
+    }
+}
+
+/// The fields of early hints. As gunicorn does, they may be given as bytes too.
+pub(super) fn fields_of_hints(given: &Bound<'_, PyAny>) -> PyResult<HeaderMap> {
+    let mut fields = HeaderMap::new();
+    for field in given.try_iter()? {
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = field?.extract()?;
+        let (name, value) = (text_of("the name", name)?, text_of("the value", value)?);
+        if let Field::Other(name, value) = read_field(&name, &value)? {
+            let added = fields.try_append(name, value);
+            added.map_err(|_| PyValueError::new_err("these are too many headers"))?;
+        }
+    }
+    Ok(fields)
+}
+
+fn text_of<'py>(what: &str, object: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    match object.cast::<PyBytes>() {
+        Ok(bytes) => latin1(object.py(), bytes.as_bytes()),
+        Err(_) => match object.cast_into::<PyString>() {
+            Ok(text) => Ok(text),
+            Err(error) => Err(not_str(what, &error.into_inner())),
+        },
     }
 }
 
