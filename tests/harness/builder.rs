@@ -99,7 +99,7 @@ impl Builder {
 
     /// The hand-made native worker, with time for a slow Python to say that it is one.
     pub(crate) fn native(args: &[&str]) -> Builder {
-        Builder::python("native.py", args).set("workers.ready_after", "3s")
+        Builder::python("native.py", args).set("workers.ready_after", "15s")
     }
 
     /// Sets a key of the config file by its path, for instance `shutdown.lameduck`.

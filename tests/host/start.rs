@@ -191,17 +191,24 @@ fn sigterm_ends_a_start_promptly_wherever_it_is() {
 
 #[test]
 fn a_host_that_never_gets_ready_is_aborted_and_shows_where_it_hung() {
-    let site = Site::new();
-    site.app("one", SLEEP);
-    let server = site
-        .plain()
-        .set("workers.preload", true)
-        .set("workers.boot_timeout", "2s")
-        .set("workers.restart.crash_limit", 2)
-        .spawn();
-    server.expect_exit(3);
-    server.wait_log(&["host told to abort"]);
-    server.wait_log(&["main.py", "line 3 in <module>"]);
+    // On a busy machine an interpreter may take longer than that to come as far as the app.
+    for boot_timeout in ["2s", "15s"] {
+        let site = Site::new();
+        site.app("one", SLEEP);
+        let server = site
+            .plain()
+            .set("workers.preload", true)
+            .set("workers.boot_timeout", boot_timeout)
+            .set("workers.restart.crash_limit", 2)
+            .spawn();
+        server.expect_exit(3);
+        server.wait_log(&["host told to abort"]);
+        if server.log.count(&["it takes its time"]) > 0 {
+            server.wait_log(&["main.py", "line 3 in <module>"]);
+            return;
+        }
+    }
+    panic!("the app is never imported");
 }
 
 #[test]
