@@ -31,6 +31,8 @@ pub(super) struct Reactor {
 struct Turn {
     poll: mio::Poll,
     events: Events,
+    /// Whom they are for; empty between two turns.
+    wakers: Vec<Waker>,
 }
 
 /// What is known of a descriptor that the reactor watches, edge-triggered and for all its life.
@@ -72,7 +74,11 @@ impl Reactor {
         let waker = mio::Waker::new(&registry, WAKE)?;
         let events = Events::with_capacity(EVENTS);
         Ok(Self {
-            turn: Mutex::new(Turn { poll, events }),
+            turn: Mutex::new(Turn {
+                poll,
+                events,
+                wakers: Vec::new(),
+            }),
             registry,
             waker,
             sources: Mutex::default(),
@@ -128,7 +134,11 @@ impl Reactor {
     /// for. For the holder of the baton.
     pub(super) fn wait(&self, timeout: Option<Duration>, back: impl FnOnce()) {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let Turn { poll, events } = &mut *turn;
+        let Turn {
+            poll,
+            events,
+            wakers,
+        } = &mut *turn;
         let polled = poll.poll(events, timeout);
         back();
         if let Err(error) = polled {
@@ -137,11 +147,15 @@ impl Reactor {
             }
             return;
         }
+        let sources = self.sources();
         for event in events.iter() {
-            let source = self.sources().get(event.token().0).map(Arc::clone);
-            let wakers = source.map_or([None, None], |source| source.take(event));
-            wakers.into_iter().flatten().for_each(Waker::wake);
+            if let Some(source) = sources.get(event.token().0) {
+                wakers.extend(source.take(event).into_iter().flatten());
+            }
         }
+        // Who is woken may watch another descriptor.
+        drop(sources);
+        wakers.drain(..).for_each(Waker::wake);
     }
 
     /// Ends the wait of the holder of the baton.
