@@ -18,36 +18,55 @@ thread_local! {
 enum Lock {
     /// It is no thread of ours, or it has let go of the lock in PyO3's way.
     Foreign,
+    /// It is one of ours, and Python has not seen it yet.
+    Unknown,
     Held,
     Released(NonNull<ffi::PyThreadState>),
 }
 
 /// The life of a thread that calls the app. It keeps one thread state for all its calls.
+///
+/// It has none before the first: that takes the lock, which another call may keep for long, and
+/// the thread is there to see to everything else meanwhile.
 pub(crate) fn live(life: &mut (dyn FnMut() + Send)) {
-    Python::attach(|py| {
-        if let Err(error) = name_thread(py) {
-            error.write_unraisable(py, None);
-        }
-        py.detach(|| {
-            // SAFETY: the thread has a thread state, by `attach`.
-            let state = unsafe { ffi::PyGILState_GetThisThreadState() };
-            LOCK.set(NonNull::new(state).map_or(Lock::Foreign, Lock::Released));
-            life();
-            rest();
-            LOCK.set(Lock::Foreign);
-        });
-    });
+    LOCK.set(Lock::Unknown);
+    life();
+    let state = LOCK.replace(Lock::Foreign);
+    if let Lock::Released(state) = state {
+        // SAFETY: as in `with`.
+        unsafe { ffi::PyEval_RestoreThread(state.as_ptr()) };
+    }
+    if !matches!(state, Lock::Unknown) {
+        // SAFETY: the thread holds the lock, and gives back what `meet` took.
+        unsafe { ffi::PyGILState_Release(ffi::PyGILState_STATE::PyGILState_UNLOCKED) };
+    }
 }
 
 /// Runs Python code on such a thread, which keeps the lock afterwards.
 pub(crate) fn with<R>(code: impl FnOnce(Python<'_>) -> R) -> R {
-    if let Lock::Released(state) = LOCK.get() {
-        // SAFETY: the state is this thread's and was saved by it; it is restored once.
-        unsafe { ffi::PyEval_RestoreThread(state.as_ptr()) };
-        LOCK.set(Lock::Held);
+    match LOCK.get() {
+        Lock::Released(state) => {
+            // SAFETY: the state is this thread's and was saved by it; it is restored once.
+            unsafe { ffi::PyEval_RestoreThread(state.as_ptr()) };
+            LOCK.set(Lock::Held);
+        }
+        Lock::Unknown => meet(),
+        Lock::Foreign | Lock::Held => {}
     }
     // SAFETY: there is an interpreter: it has loaded this module.
     unsafe { Python::attach_unchecked(code) }
+}
+
+/// Makes this thread known to Python, and takes the lock.
+fn meet() {
+    // SAFETY: there is an interpreter. What this makes is given back at the end of `live`.
+    unsafe { ffi::PyGILState_Ensure() };
+    LOCK.set(Lock::Held);
+    Python::attach(|py| {
+        if let Err(error) = name_thread(py) {
+            error.write_unraisable(py, None);
+        }
+    });
 }
 
 /// Lets go of the lock, if this thread keeps it. Not for the middle of a call: see [`detach`].
