@@ -64,14 +64,15 @@ struct Shared<T> {
     broken: Option<(u64, Refusal)>,
     /// Why the peer gets no more requests through.
     refusal: Option<Refusal>,
-    /// Of the request that runs.
-    hints: Outbox,
+    /// Of the request that runs, if it had any. Its own place, as what follows: a connection that
+    /// is idle shall be small.
+    hints: Option<Box<Outbox>>,
     /// The connection's task.
     task: Option<Waker>,
-    /// The connection's task, while it waits for the socket to come home.
-    host: Option<Waker>,
+    /// It waits for the socket to come home.
+    waits: bool,
     /// The app's task, once it reads or writes the socket itself.
-    guest: [Option<Waker>; 2],
+    guest: Option<Box<[Option<Waker>; 2]>>,
     _open: Open,
 }
 
@@ -119,10 +120,10 @@ impl<T> Link<T> {
             oddities: VecDeque::new(),
             broken: None,
             refusal: None,
-            hints: Outbox::default(),
+            hints: None,
             task: None,
-            host: None,
-            guest: [None, None],
+            waits: false,
+            guest: None,
             _open: open,
         };
         Self {
@@ -158,7 +159,7 @@ impl<T> Link<T> {
             .is_some_and(|task| task.will_wake(cx.waker()));
         if !is_known {
             shared.task = Some(cx.waker().clone());
-            if !shared.hints.is_empty() {
+            if shared.hints.is_some() {
                 // They came before it was known whom to wake.
                 cx.waker().wake_by_ref();
             }
@@ -207,7 +208,10 @@ impl<T> Link<T> {
             let mut shared = self.lock();
             shared.life.input(Input::HeadDispatched);
             self.moved(&shared);
-            shared.hints.expire();
+            if let Some(hints) = &mut shared.hints {
+                hints.expire();
+                shared.hints.take_if(|hints| hints.is_empty());
+            }
             if let Some(observed) = &mut exchange.observed {
                 observed.remote = shared.peer.peer;
             }
@@ -374,7 +378,7 @@ impl<T> Link<T> {
         self.cut.store(true, Ordering::Release);
         let (request, guest) = {
             let mut shared = self.lock();
-            (shared.request.take(), std::mem::take(&mut shared.guest))
+            (shared.request.take(), shared.guest.take())
         };
         if let Some(request) = request {
             self.log(&request);
@@ -392,7 +396,8 @@ impl<T> Link<T> {
             tracing::warn!("upgraded connection cut off");
             self.setup.in_flight.enter().abort();
         }
-        guest.into_iter().flatten().for_each(Waker::wake);
+        let guest = guest.into_iter().flat_map(|guest| *guest);
+        guest.flatten().for_each(Waker::wake);
     }
 
     /// The app has the socket from now on.
@@ -412,17 +417,21 @@ impl<T> Link<T> {
 
     /// Remembers the app's task, to wake it when the socket is cut.
     pub(crate) fn wait_as_guest(&self, side: Side, cx: &Context<'_>) {
-        remember(&mut self.lock().guest[side as usize], cx);
+        let mut shared = self.lock();
+        let guest = shared.guest.get_or_insert_default();
+        remember(&mut guest[side as usize], cx);
     }
 
     /// Gives the socket back to the connection.
     pub(crate) fn bring_home(&self, socket: T) {
-        let (_replaced, host) = {
+        let (_replaced, task) = {
             let mut shared = self.lock();
-            (shared.home.replace(socket), shared.host.take())
+            let waits = std::mem::take(&mut shared.waits);
+            let task = shared.task.clone().filter(|_| waits);
+            (shared.home.replace(socket), task)
         };
-        if let Some(host) = host {
-            host.wake();
+        if let Some(task) = task {
+            task.wake();
         }
     }
 
@@ -437,7 +446,8 @@ impl<T> Link<T> {
         match shared.home.take() {
             Some(socket) => Poll::Ready(socket),
             None => {
-                remember(&mut shared.host, cx);
+                shared.waits = true;
+                remember(&mut shared.task, cx);
                 Poll::Pending
             }
         }

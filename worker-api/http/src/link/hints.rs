@@ -36,17 +36,22 @@ impl<T> Link<T> {
         let mut shared = self.lock();
         let request = shared.request.as_ref();
         let is_answered = request.is_none_or(|request| request.status.is_some());
-        let next = shared.hints.next(moment, is_answered);
-        self.hinted
-            .store(!shared.hints.is_empty(), Ordering::Relaxed);
+        let Some(hints) = &mut shared.hints else {
+            self.hinted.store(false, Ordering::Relaxed);
+            return None;
+        };
+        let next = hints.next(moment, is_answered);
+        self.hinted.store(!hints.is_empty(), Ordering::Relaxed);
         next
     }
 
     /// So much of the hint was written, if it was.
     pub(crate) fn wrote_hint(&self, polled: &Poll<io::Result<usize>>) {
         self.wrote(polled);
-        if let Poll::Ready(Ok(len)) = polled {
-            self.lock().hints.wrote(*len);
+        if let Poll::Ready(Ok(len)) = polled
+            && let Some(hints) = &mut self.lock().hints
+        {
+            hints.wrote(*len);
         }
     }
 }
@@ -60,7 +65,7 @@ impl<T: Send> Hinted for Link<T> {
             if !runs {
                 return;
             }
-            shared.hints.push(head);
+            shared.hints.get_or_insert_default().push(head);
             self.hinted.store(true, Ordering::Relaxed);
             shared.task.clone()
         };
