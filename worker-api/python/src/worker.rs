@@ -1,17 +1,12 @@
 //! The worker, as Python sees it.
-#![expect(
-    unsafe_code,
-    reason = "makes an owned descriptor of a number that Python gives away"
-)]
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use rustix::io::FdFlags;
 use worker_api::{Forked, Handover, PodPhase, Stage};
 
 use crate::hooks::PyHooks;
@@ -44,6 +39,7 @@ impl Worker {
     #[new]
     #[pyo3(signature = (slot, generation, control_fd, max_requests=0, hooks=None))]
     fn new(
+        py: Python<'_>,
         slot: usize,
         generation: u64,
         control_fd: RawFd,
@@ -60,7 +56,7 @@ impl Worker {
         let addresses = handover.addresses();
         let forked = Forked {
             handover,
-            control: own(control_fd)?,
+            control: own(py, control_fd)?,
             slot,
             generation,
             max_requests: NonZeroU64::new(max_requests),
@@ -149,17 +145,11 @@ impl Worker {
     }
 }
 
-/// Takes a descriptor that the caller gives away, which is to close at `exec`.
-fn own(fd: RawFd) -> PyResult<OwnedFd> {
-    if fd < 0 {
-        return Err(PyOSError::new_err("no such descriptor"));
-    }
-    // SAFETY: fd is not -1, and the borrow is used for fcntl alone, which answers EBADF when the
-    // number is not open.
-    let probe = unsafe { BorrowedFd::borrow_raw(fd) };
-    rustix::io::fcntl_setfd(probe, FdFlags::CLOEXEC).map_err(std::io::Error::from)?;
-    // SAFETY: it is open, and `Worker`'s caller gives it away: Python's integers own nothing.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+/// Takes a descriptor that the caller gives away, as one that closes at `exec`.
+fn own(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {
+    let owned = worker_api::duplicate(fd)?;
+    py.import("os")?.call_method1("close", (fd,))?;
+    Ok(owned)
 }
 
 fn failed(error: impl std::fmt::Display) -> PyErr {

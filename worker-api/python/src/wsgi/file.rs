@@ -1,8 +1,7 @@
 //! `wsgi.file_wrapper`: a file as a response, sent by the kernel where it is a real one.
-#![expect(unsafe_code, reason = "borrows the descriptor of a Python file")]
 
 use std::fs::File;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
@@ -69,13 +68,7 @@ impl FileWrapper {
             .ok()?
             .extract()
             .ok()?;
-        if fd < 0 {
-            return None;
-        }
-        // SAFETY: it is not -1, and used while the Python file, which is referred to here, has it
-        // open. One that is not answers EBADF.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-        let file = File::from(borrowed.try_clone_to_owned().ok()?);
+        let file = File::from(worker_api::duplicate(fd).ok()?);
         let meta = file.metadata().ok()?;
         let len = meta.len().saturating_sub(offset);
         meta.is_file().then_some(Part { file, offset, len })
