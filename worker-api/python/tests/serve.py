@@ -6,12 +6,15 @@ import fcntl
 import importlib
 import json
 import os
+import signal
 import sys
 
 NAMES = (3, 4, 5)
 
 
 def main() -> int:
+    # A shell's background job, as the tests may be, hands down that it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     given = [int(it) for it in os.environ["TEST_DESCRIPTORS"].split()]
     kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in given]
     for fd, name in zip(kept, NAMES, strict=True):
