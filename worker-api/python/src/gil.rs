@@ -31,13 +31,10 @@ enum Lock {
 pub(crate) fn live(life: &mut (dyn FnMut() + Send)) {
     LOCK.set(Lock::Unknown);
     life();
-    let state = LOCK.replace(Lock::Foreign);
-    if let Lock::Released(state) = state {
-        // SAFETY: as in `with`.
-        unsafe { ffi::PyEval_RestoreThread(state.as_ptr()) };
-    }
-    if !matches!(state, Lock::Unknown) {
-        // SAFETY: the thread holds the lock, and gives back what `meet` took.
+    take_back();
+    if matches!(LOCK.replace(Lock::Foreign), Lock::Held) {
+        // SAFETY: the thread holds the lock, and gives back what `meet` took: the first state of a
+        // thread that Python did not know, which is the unlocked one.
         unsafe { ffi::PyGILState_Release(ffi::PyGILState_STATE::PyGILState_UNLOCKED) };
     }
 }
@@ -45,11 +42,7 @@ pub(crate) fn live(life: &mut (dyn FnMut() + Send)) {
 /// Runs Python code on such a thread, which keeps the lock afterwards.
 pub(crate) fn with<R>(code: impl FnOnce(Python<'_>) -> R) -> R {
     match LOCK.get() {
-        Lock::Released(state) => {
-            // SAFETY: the state is this thread's and was saved by it; it is restored once.
-            unsafe { ffi::PyEval_RestoreThread(state.as_ptr()) };
-            LOCK.set(Lock::Held);
-        }
+        Lock::Released(_) => take_back(),
         Lock::Unknown => meet(),
         Lock::Foreign | Lock::Held => {}
     }
@@ -57,9 +50,20 @@ pub(crate) fn with<R>(code: impl FnOnce(Python<'_>) -> R) -> R {
     unsafe { Python::attach_unchecked(code) }
 }
 
+/// Takes the lock again, if this thread has let go of it.
+fn take_back() {
+    if let Lock::Released(state) = LOCK.get() {
+        // SAFETY: the state is this thread's and was saved by it; it is restored once, since it is
+        // forgotten here.
+        unsafe { ffi::PyEval_RestoreThread(state.as_ptr()) };
+        LOCK.set(Lock::Held);
+    }
+}
+
 /// Makes this thread known to Python, and takes the lock.
 fn meet() {
-    // SAFETY: there is an interpreter. What this makes is given back at the end of `live`.
+    // SAFETY: there is an interpreter: it has loaded this module. What this makes is given back at
+    // the end of `live`.
     unsafe { ffi::PyGILState_Ensure() };
     LOCK.set(Lock::Held);
     Python::attach(|py| {

@@ -294,6 +294,8 @@ def patient(environ, start_response):
             pod = self.serve(self.SOURCE, hang_timeout=0.3)
             with pod.connect() as client:
                 client.ask(f"{path}?secret")
+                # Whoever sees to the other connections needs no lock of Python's for it.
+                self.assertEqual(pod.get("/up").status, 200)
                 pod.wait_for("WATCHDOG=trigger")
                 pod.until_written(f"GET {path} for 0.")
                 self.assertNotIn("secret", pod.written())
