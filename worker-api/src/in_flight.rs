@@ -51,6 +51,8 @@ pub struct InFlightGuard {
     class: usize,
     /// On the clock of [`monotonic_now`].
     began: Duration,
+    /// If it was said.
+    ended: Option<Duration>,
     place: Place,
 }
 
@@ -82,22 +84,27 @@ impl InFlight {
     /// the answer is written. The request that reaches `max_requests` asks the master to recycle
     /// this worker.
     pub fn enter(&self) -> InFlightGuard {
-        self.begin(|_| Place::Nowhere)
+        self.begin(monotonic_now(), Place::Nowhere)
     }
 
     /// The same for a request that the pod's status and log may name while it is in flight: by its
     /// method and its path. What follows a `?` is not kept.
     pub fn enter_request(&self, method: &str, path: &str) -> InFlightGuard {
-        let shared = &self.shared;
-        self.begin(|now| {
-            let request = Noted::new(method, path, now);
-            shared.oldest.enter(&shared.link.row, &request)
-        })
+        self.enter_request_at(method, path, monotonic_now())
     }
 
-    fn begin(&self, note: impl FnOnce(Duration) -> Place) -> InFlightGuard {
+    /// As [`enter_request`](Self::enter_request), for a loop that looks at the clock once a turn:
+    /// the request began at `now`, on the clock of
+    /// [`monotonic_now`](crate::scoreboard::monotonic_now).
+    pub fn enter_request_at(&self, method: &str, path: &str, now: Duration) -> InFlightGuard {
         let shared = &self.shared;
-        let began = monotonic_now();
+        let request = Noted::new(method, path, now);
+        let place = shared.oldest.enter(&shared.link.row, &request);
+        self.begin(now, place)
+    }
+
+    fn begin(&self, began: Duration, place: Place) -> InFlightGuard {
+        let shared = &self.shared;
         // The row first, so that whoever sees `now` above 0 knows that `busy_since` is fresh.
         shared.link.row.request_began(self.count() == 0, began);
         shared.now.fetch_add(1, Ordering::AcqRel);
@@ -109,7 +116,8 @@ impl InFlight {
             shared: Arc::clone(shared),
             class: 0,
             began,
-            place: note(began),
+            ended: None,
+            place,
         }
     }
 
@@ -166,6 +174,13 @@ impl InFlightGuard {
         self.shared.served.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// As [`finish`](Self::finish), at a time that the caller knows: see
+    /// [`InFlight::enter_request_at`].
+    pub fn finish_at(mut self, status: u16, now: Duration) {
+        self.ended = Some(now);
+        self.finish(status);
+    }
+
     /// The request was cut off by this worker before its answer was complete.
     pub fn abort(self) {
         self.shared.aborted.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +192,7 @@ impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let shared = &self.shared;
         shared.oldest.leave(&shared.link.row, &self.place);
-        let now = monotonic_now();
+        let now = self.ended.unwrap_or_else(monotonic_now);
         let took = now.saturating_sub(self.began);
         shared.link.row.request_ended(self.class, now, took);
         if self.shared.now.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -53,6 +53,7 @@ use self::accept::Accepting;
 use self::call::Calls;
 use self::executor::Core;
 use self::reactor::{Side, Source};
+use self::timers::Timers;
 use self::visit::House;
 use crate::error::ServeError;
 use crate::setup::Setup;
@@ -83,10 +84,7 @@ where
     B: Into<Body>,
 {
     fn call(&self, mut request: Request, reply: Reply) {
-        request.extensions_mut().insert(*reply.client());
-        if let Some(hints) = reply.early_hints() {
-            request.extensions_mut().insert(hints);
-        }
+        request.body_mut().set_hints(reply.early_hints());
         reply.send(self(request).map(Into::into));
     }
 }
@@ -124,8 +122,9 @@ pub fn serve_within(
     around: impl Surroundings,
 ) -> Result<(), ServeError> {
     let threads = worker.settings().threads;
-    let setup = Setup::of_baton(&worker, Some(threads));
-    let core = Core::new(threads, Arc::clone(&setup.gate), Box::new(around))
+    let timers = Timers::new();
+    let setup = Setup::of_baton(&worker, Some(threads), timers.hand());
+    let core = Core::new(threads, timers, Arc::clone(&setup.gate), Box::new(around))
         .map_err(ServeError::Driver)?;
     let calls = Calls {
         core: Arc::clone(&core),

@@ -34,10 +34,10 @@ const UNFIT: [HeaderName; 7] = [
 /// Sends hints (status 103) ahead of the response to one request: `Link` fields most often, from
 /// which a browser knows what it will need.
 ///
-/// On the tokio driver, and for a plain function on the other one, it is an extension of the
-/// requests to which hints can be sent: those of HTTP/1.1. Elsewhere it is asked for, see
-/// [`Reply::early_hints`](crate::Reply::early_hints) and
-/// [`hosted::Reply::early_hints`](crate::hosted::Reply::early_hints).
+/// Only requests of HTTP/1.1 can have any. On the tokio driver it is an extension of theirs. On the
+/// other one it is asked for: a plain function asks the request's
+/// [body](crate::RequestBody::early_hints), what answers in another way its
+/// [`Reply`](crate::Reply::early_hints) or [`hosted::Reply`](crate::hosted::Reply::early_hints).
 ///
 /// ```no_run
 /// use http::{HeaderMap, HeaderValue, header};
@@ -45,7 +45,7 @@ const UNFIT: [HeaderName; 7] = [
 ///
 /// let worker = worker_api::Worker::init()?;
 /// worker_http::serve(worker, |request: Request| {
-///     if let Some(hints) = request.extensions().get::<EarlyHints>() {
+///     if let Some(hints) = request.body().early_hints() {
 ///         let style = HeaderValue::from_static("</style.css>; rel=preload; as=style");
 ///         let _ = hints.send(&HeaderMap::from_iter([(header::LINK, style)]));
 ///     }

@@ -19,6 +19,7 @@ pub mod tokio;
 
 mod accept;
 mod access;
+mod clock;
 mod error;
 mod hints;
 mod intake;

@@ -192,7 +192,11 @@ impl<T> Link<T> {
             method: method.clone(),
             target: target.clone(),
             status: None,
-            guard: (self.setup.in_flight).enter_request(method.as_str(), target.path()),
+            guard: self.setup.in_flight.enter_request_at(
+                method.as_str(),
+                target.path(),
+                self.setup.clock.now(),
+            ),
             observed: access.map(|it| it.observe(request.version(), request.headers())),
         };
         exchange.tell_hook(|info| {
@@ -474,7 +478,7 @@ impl<T> Link<T> {
             let worker = &self.setup.worker;
             worker.hooks().post_request(worker.info(), info, status);
         });
-        request.guard.finish(status);
+        request.guard.finish_at(status, self.setup.clock.now());
     }
 
     /// Writes the request's line of the access log.

@@ -9,6 +9,7 @@ use worker_api::{Connections, Drain, Health, InFlight, Worker};
 use crate::accept::{Gate, Open};
 use crate::access::Access;
 use crate::checks::{Peer, Rules};
+use crate::clock::{Clock, Hand};
 use crate::intake::Intake;
 use crate::lifecycle::Limits;
 
@@ -28,6 +29,8 @@ pub struct Setup {
     pub(crate) access: Option<Access>,
     pub(crate) rules: Rules,
     pub(crate) http: http1::Builder,
+    /// When requests begin and end.
+    pub(crate) clock: Clock,
     /// The driver asks for what comes with a request; else that is in extensions of it.
     pub(crate) hands_over: bool,
 }
@@ -35,16 +38,25 @@ pub struct Setup {
 impl Setup {
     /// Limits and counters as `worker` has them.
     pub fn new(worker: &Worker) -> Arc<Self> {
-        Self::with(worker, None, false)
+        Self::with(worker, None, Clock::Kernel, false)
     }
 
     /// The same for the baton driver; with `threads` if it calls the app on threads of its own, on
     /// so many at once.
-    pub(crate) fn of_baton(worker: &Worker, threads: Option<NonZeroUsize>) -> Arc<Self> {
-        Self::with(worker, threads, true)
+    pub(crate) fn of_baton(
+        worker: &Worker,
+        threads: Option<NonZeroUsize>,
+        hand: &Hand,
+    ) -> Arc<Self> {
+        Self::with(worker, threads, Clock::Turn(hand.clone()), true)
     }
 
-    fn with(worker: &Worker, threads: Option<NonZeroUsize>, hands_over: bool) -> Arc<Self> {
+    fn with(
+        worker: &Worker,
+        threads: Option<NonZeroUsize>,
+        clock: Clock,
+        hands_over: bool,
+    ) -> Arc<Self> {
         let settings = worker.settings();
         let mut http = http1::Builder::new();
         // One timer for each connection, and it is the connection's: hyper's own would count the
@@ -71,6 +83,7 @@ impl Setup {
             access: Access::of(worker),
             rules,
             http,
+            clock,
             hands_over,
             worker: worker.clone(),
         })

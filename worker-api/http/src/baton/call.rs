@@ -68,9 +68,10 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
     fn call(&self, mut request: http::Request<Incoming>) -> Answering<H> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
+        let Handed { client, hints } = handed();
         let mut wanted = Box::new(Wanted {
-            request: Request::from_parts(head, RequestBody::whole(Bytes::new())),
-            handed: handed(),
+            request: Request::from_parts(head, RequestBody::empty(client)),
+            hints,
             upgrade,
         });
         if body.is_end_stream() {
@@ -84,7 +85,8 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
                 whole: BytesMut::new(),
             })));
         }
-        *wanted.request.body_mut() = RequestBody::streamed(&self.0.calls.core, body);
+        let core = &self.0.calls.core;
+        wanted.request.body_mut().set_streamed(core, body);
         Answering::Called(self.0.call(wanted))
     }
 }
@@ -93,7 +95,7 @@ impl<H: Handler> Shared<H> {
     fn call(self: &Arc<Self>, mut wanted: Box<Wanted>) -> Called<H> {
         let call = Arc::new(Call {
             shared: Arc::clone(self),
-            hints: wanted.handed.hints.take(),
+            hints: wanted.hints.take(),
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
                 waiter: None,
@@ -142,7 +144,8 @@ impl<H: Handler> Future for Answering<H> {
                     let Some(mut it) = receiving.take() else {
                         return Poll::Pending;
                     };
-                    *it.wanted.request.body_mut() = RequestBody::whole(it.whole.freeze());
+                    let whole = it.whole.freeze();
+                    it.wanted.request.body_mut().set_whole(whole);
                     *this = Self::Called(it.shared.call(it.wanted));
                 }
             }
@@ -174,7 +177,8 @@ enum Step {
 
 pub(super) struct Wanted {
     request: Request,
-    handed: Handed,
+    /// Until the call is wanted.
+    hints: Option<EarlyHints>,
     upgrade: OnUpgrade,
 }
 
@@ -228,12 +232,10 @@ impl<H: Handler> Job for Call<H> {
         };
         let Step::Wanted(wanted) = before else { return };
         let Wanted {
-            request,
-            handed,
-            upgrade,
+            request, upgrade, ..
         } = *wanted;
         let shared = Arc::clone(&self.shared);
-        let reply = Reply::new(handed.client, self, upgrade);
+        let reply = Reply::new(self, upgrade);
         let handler = &shared.calls.handler;
         if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
             tracing::error!("the app panicked");

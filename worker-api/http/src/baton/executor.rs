@@ -9,7 +9,6 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use hyper::rt::Timer as _;
 use slab::Slab;
 
 use super::around::Surroundings;
@@ -73,13 +72,16 @@ struct Life {
 impl Core {
     pub(super) fn new(
         threads: NonZeroUsize,
+        timers: Timers,
         gate: Arc<Gate>,
         around: Box<dyn Surroundings>,
     ) -> io::Result<Arc<Self>> {
-        Self::led_by(gate, around, |_| Ok(Lead::Own(Relay::new(threads.get()))))
+        let own = |_: &_| Ok(Lead::Own(Relay::new(threads.get())));
+        Self::led_by(timers, gate, around, own)
     }
 
     pub(super) fn led_by(
+        timers: Timers,
         gate: Arc<Gate>,
         around: Box<dyn Surroundings>,
         lead: impl FnOnce(&Reactor) -> io::Result<Lead>,
@@ -90,7 +92,7 @@ impl Core {
             lead,
             me: me.clone(),
             reactor,
-            timers: Timers::new(),
+            timers,
             gate,
             clocks: Clocks::new(around.hang_timeout()),
             around,
@@ -215,11 +217,11 @@ impl Ground for Core {
     }
 
     fn call(&self, job: Arc<dyn Job>) -> Took {
-        let begun = self.timers.now();
-        hang::moves(self.timers.nanos());
+        let begun = self.timers.nanos();
+        hang::moves(begun);
         job.run();
         hang::ends();
-        match self.timers.tick().saturating_duration_since(begun) {
+        match Duration::from_nanos(self.timers.tick().saturating_sub(begun)) {
             time if time < MOMENT => Took::AMoment,
             time if time < LONG => Took::Short,
             _ => Took::Long,

@@ -35,7 +35,7 @@ use super::accept::Accepting;
 use super::executor::{Core, Job};
 use super::files::Files;
 use super::lead::Lead;
-use super::timers::Alarm;
+use super::timers::{Alarm, Timers};
 use super::visit::{House, Reception};
 use super::{FORCED_END, Herald};
 use crate::error::ServeError;
@@ -86,10 +86,11 @@ pub fn start<H: LoopHandler>(
     handler: H,
     stall: Option<Duration>,
 ) -> Result<Driver<H>, ServeError> {
-    let setup = Setup::of_baton(&worker, None);
+    let timers = Timers::new();
+    let setup = Setup::of_baton(&worker, None, timers.hand());
     let gate = Arc::clone(&setup.gate);
     let hosted = |reactor: &_| Hosted::new(reactor, stall).map(Lead::Hosted);
-    let core = Core::led_by(gate, Box::new(()), hosted).map_err(ServeError::Driver)?;
+    let core = Core::led_by(timers, gate, Box::new(()), hosted).map_err(ServeError::Driver)?;
     let desk = Arc::new(Desk {
         core: Arc::clone(&core),
         drain: worker.drain(),

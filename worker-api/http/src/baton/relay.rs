@@ -10,6 +10,9 @@ use super::queue::{Ended, Next, Queue, Turn};
 const TASKS: u32 = 256;
 /// So many run before the next call, where calls are made in a row.
 const AT_ONCE: u32 = 64;
+/// So many calls one after the other took longer than a moment: it is their way, and not that the
+/// kernel interrupted one of them.
+const STEADY: u32 = 2;
 
 /// The baton, those who run with it, and what they run for.
 pub(crate) struct Relay<T, C> {
@@ -98,12 +101,12 @@ impl<T, C> Relay<T, C> {
     fn hold(&self, ground: &impl Ground<Task = T, Call = C>) -> Left {
         let (mut tasks, mut turn) = (0, Turn::Task);
         let mut jump = Jump::default();
-        let (mut in_a_row, mut before_calls) = (false, 0);
+        let (mut short, mut before_calls) = (0_u32, 0);
         loop {
             let wait = match self.queue.next(turn) {
                 Next::Task(task) => {
                     (tasks, before_calls) = (tasks + 1, before_calls + 1);
-                    let more = in_a_row && before_calls < AT_ONCE;
+                    let more = short >= STEADY && before_calls < AT_ONCE;
                     turn = if more { Turn::Task } else { Turn::Call };
                     jump.ran();
                     ground.run(task);
@@ -113,8 +116,16 @@ impl<T, C> Relay<T, C> {
                     let Some(took) = self.put_down_for(ground, call, &mut jump) else {
                         return Left::Baton;
                     };
-                    (in_a_row, before_calls) = (took == Took::Short, 0);
-                    turn = if in_a_row { Turn::Call } else { Turn::Task };
+                    short = match took {
+                        Took::Short => STEADY.min(short + 1),
+                        Took::AMoment | Took::Long => 0,
+                    };
+                    before_calls = 0;
+                    turn = if short >= STEADY {
+                        Turn::Call
+                    } else {
+                        Turn::Task
+                    };
                     false
                 }
                 Next::Sleep if !ground.has_tasks() && self.queue.is_quiet() => {

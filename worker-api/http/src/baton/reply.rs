@@ -15,13 +15,11 @@ use super::outgoing::Outgoing;
 use super::pipe::{Sender, pipe};
 use super::response::{Chunks, Kind, TakeOver};
 use super::upgrade::Upgraded;
-use crate::checks::Client;
 use crate::hints::{EarlyHints, Hinted};
 
 /// What a handler answers a request with, once, before it returns. Dropped without an answer, that
 /// is 500.
 pub struct Reply {
-    client: Client,
     place: Arc<dyn Place>,
     /// Until the request is answered.
     upgrade: Option<OnUpgrade>,
@@ -39,18 +37,11 @@ pub(super) trait Place: Hinted {
 }
 
 impl Reply {
-    pub(super) fn new(client: Client, place: Arc<dyn Place>, upgrade: OnUpgrade) -> Self {
+    pub(super) fn new(place: Arc<dyn Place>, upgrade: OnUpgrade) -> Self {
         Self {
-            client,
             place,
             upgrade: Some(upgrade),
         }
-    }
-
-    /// Who has sent the request.
-    #[must_use]
-    pub fn client(&self) -> &Client {
-        &self.client
     }
 
     /// The way to send hints ahead of the answer, if the client knows of such.

@@ -11,17 +11,24 @@ use hyper::body::Incoming;
 
 use super::block::block_on;
 use super::executor::Core;
+use crate::checks::Client;
+use crate::hints::EarlyHints;
 
 /// The body of a request: a reader that blocks until there is more.
 ///
 /// A small one has been received in whole before the handler is called, and reading it never
 /// blocks. A large one is received as fast as it is read: what is not read stays in the kernel and
 /// with the client. When the client goes away before the end, reading fails.
+///
+/// It also knows what comes with a request beside its head: who has [sent](Self::client) it, and the
+/// way to [hints](Self::early_hints) ahead of its answer.
 pub struct RequestBody {
     /// What is to be given out next.
     ready: Bytes,
     rest: Option<Rest>,
     len: Option<u64>,
+    client: Client,
+    hints: Option<EarlyHints>,
 }
 
 struct Rest {
@@ -30,21 +37,45 @@ struct Rest {
 }
 
 impl RequestBody {
-    pub(super) fn whole(bytes: Bytes) -> Self {
+    /// Of a request by `client` that has none.
+    pub(super) fn empty(client: Client) -> Self {
         Self {
-            len: Some(bytes.len() as u64),
-            ready: bytes,
+            ready: Bytes::new(),
             rest: None,
+            len: Some(0),
+            client,
+            hints: None,
         }
     }
 
-    pub(super) fn streamed(core: &Arc<Core>, incoming: Incoming) -> Self {
+    /// It is here.
+    pub(super) fn set_whole(&mut self, bytes: Bytes) {
+        self.len = Some(bytes.len() as u64);
+        self.ready = bytes;
+    }
+
+    /// It will come.
+    pub(super) fn set_streamed(&mut self, core: &Arc<Core>, incoming: Incoming) {
         let core = Arc::clone(core);
-        Self {
-            ready: Bytes::new(),
-            len: incoming.size_hint().exact(),
-            rest: Some(Rest { incoming, core }),
-        }
+        self.len = incoming.size_hint().exact();
+        self.rest = Some(Rest { incoming, core });
+    }
+
+    pub(super) fn set_hints(&mut self, hints: Option<EarlyHints>) {
+        self.hints = hints;
+    }
+
+    /// Who has sent the request.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The way to send hints ahead of the answer, if the client knows of such. It is here for a
+    /// plain function; any other handler asks its [`Reply`](crate::Reply::early_hints).
+    #[must_use]
+    pub fn early_hints(&self) -> Option<&EarlyHints> {
+        self.hints.as_ref()
     }
 
     /// How long the whole body is, in bytes, if the client has said so.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
+use crate::clock::Hand;
+
 /// The timers of a worker; a clone is another handle on the same ones.
 #[derive(Clone)]
 pub(super) struct Timers {
@@ -17,8 +19,10 @@ pub(super) struct Timers {
 
 struct Shared {
     start: Instant,
-    /// Nanoseconds since `start`: one look at the kernel's clock serves a turn of the loop.
-    now: AtomicU64,
+    /// The same on the hand below.
+    start_nanos: u64,
+    /// One look at the kernel's clock serves a turn of the loop.
+    hand: Hand,
     /// When the kernel was last asked for events; likewise.
     turn: AtomicU64,
     alarms: Mutex<Alarms>,
@@ -42,10 +46,12 @@ pub(super) struct Alarm {
 
 impl Timers {
     pub(super) fn new() -> Self {
+        let hand = Hand::new();
         let shared = Shared {
             start: Instant::now(),
-            now: AtomicU64::new(0),
-            turn: AtomicU64::new(0),
+            start_nanos: hand.nanos(),
+            turn: AtomicU64::new(hand.nanos()),
+            hand,
             alarms: Mutex::default(),
         };
         Self {
@@ -53,31 +59,30 @@ impl Timers {
         }
     }
 
-    /// Looks at the kernel's clock.
-    pub(super) fn tick(&self) -> Instant {
-        let now = Instant::now();
-        let since = now.saturating_duration_since(self.shared.start);
-        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        // Threads meet here: the time does not go back.
-        self.shared.now.fetch_max(nanos, Ordering::Relaxed);
-        now
+    /// Looks at the kernel's clock. What it says counts as [`nanos`](Self::nanos).
+    pub(super) fn tick(&self) -> u64 {
+        self.shared.hand.set()
     }
 
-    /// How long there have been timers when somebody last looked at the clock.
+    /// When somebody last looked at the clock, in nanoseconds.
     pub(super) fn nanos(&self) -> u64 {
-        self.shared.now.load(Ordering::Relaxed)
+        self.shared.hand.nanos()
+    }
+
+    /// What shows that.
+    pub(super) fn hand(&self) -> &Hand {
+        &self.shared.hand
     }
 
     /// A turn of the loop begins.
     pub(super) fn begin_turn(&self) {
-        let now = self.shared.now.load(Ordering::Relaxed);
-        self.shared.turn.store(now, Ordering::Relaxed);
+        self.shared.turn.store(self.nanos(), Ordering::Relaxed);
     }
 
     /// How long the turn has lasted when somebody last looked at the clock.
     pub(super) fn turn(&self) -> Duration {
-        let now = self.shared.now.load(Ordering::Relaxed);
-        Duration::from_nanos(now.saturating_sub(self.shared.turn.load(Ordering::Relaxed)))
+        let began = self.shared.turn.load(Ordering::Relaxed);
+        Duration::from_nanos(self.nanos().saturating_sub(began))
     }
 
     pub(super) fn alarm(&self, at: Instant) -> Alarm {
@@ -133,7 +138,8 @@ impl Timer for Timers {
     }
 
     fn now(&self) -> Instant {
-        self.shared.start + Duration::from_nanos(self.shared.now.load(Ordering::Relaxed))
+        let since = self.nanos().saturating_sub(self.shared.start_nanos);
+        self.shared.start + Duration::from_nanos(since)
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, new_deadline: Instant) {
@@ -229,7 +235,8 @@ mod tests {
         let timers = Timers::new();
         let before = timers.now();
         assert_eq!(timers.now(), before);
-        while timers.tick() == before {}
+        let nanos = timers.nanos();
+        while timers.tick() == nanos {}
         assert!(timers.now() > before && timers.turn() > Duration::ZERO);
         timers.begin_turn();
         assert_eq!(timers.turn(), Duration::ZERO);

@@ -34,7 +34,8 @@ impl Peer {
     }
 }
 
-/// Who sent a request: an extension of every request that an app gets.
+/// Who sent a request. On the tokio driver it is an extension of every request; on the other one
+/// the request's [body](crate::RequestBody::client) knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     /// The other end of the connection, or whom its PROXY header names; `None` on a Unix socket.

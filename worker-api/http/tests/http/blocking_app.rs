@@ -87,7 +87,7 @@ fn answer(request: Request, side: &Arc<Side>, counts: &Counts) -> Response {
 }
 
 fn hinted(request: Request, side: &Arc<Side>) -> Response {
-    let hints = request.extensions().get::<EarlyHints>().cloned();
+    let hints = request.body().early_hints().cloned();
     match request.uri().path() {
         "/hints" => {
             side.tell(give_hints(hints.as_ref(), 2));

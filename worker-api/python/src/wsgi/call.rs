@@ -104,7 +104,7 @@ impl Caller {
         reply: Reply,
     ) -> PyResult<()> {
         let (mut parts, body) = request.into_parts();
-        let (client, memory) = (*reply.client(), &mut desk.memory);
+        let (client, memory) = (*body.client(), &mut desk.memory);
         let environ = match self.template.environ(py, &parts, &client, memory)? {
             Ok(environ) => environ,
             Err(Elsewhere) => {
