@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU64;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,13 +32,24 @@ pub struct InFlight {
 
 struct Shared {
     link: Arc<Link>,
-    now: AtomicUsize,
-    begun: AtomicU64,
-    served: AtomicU64,
-    aborted: AtomicU64,
     max_requests: Option<NonZeroU64>,
-    oldest: Oldest,
+    /// Held for a few instructions, at the begin and at the end of a request: that costs less than
+    /// an atomic addition for each of the counters.
+    account: Mutex<Account>,
+    /// A copy, for those who ask.
+    now: AtomicUsize,
     idle: Waiters,
+}
+
+/// What is written down, here and in the row, by one thread at a time.
+struct Account {
+    now: usize,
+    begun: u64,
+    served: u64,
+    aborted: u64,
+    oldest: Oldest,
+    /// Somebody waits for `now` to be 0.
+    awaited: bool,
 }
 
 /// One request in flight. Say how it ended with [`finish`](Self::finish) or
@@ -47,13 +58,21 @@ struct Shared {
 #[must_use = "the request is over as soon as its guard is dropped"]
 pub struct InFlightGuard {
     shared: Arc<Shared>,
-    /// The first digit of the status; 0 while nothing was answered.
-    class: usize,
+    end: End,
     /// On the clock of [`monotonic_now`].
     began: Duration,
     /// If it was said.
     ended: Option<Duration>,
     place: Place,
+}
+
+/// How a request ended.
+enum End {
+    /// Without a word.
+    Dropped,
+    /// Answered with this status.
+    Answered(u16),
+    Aborted,
 }
 
 /// Waits until nothing is in flight; of [`InFlight::idle`].
@@ -67,12 +86,16 @@ impl InFlight {
     pub(crate) fn new(link: Arc<Link>, max_requests: Option<NonZeroU64>) -> Self {
         let shared = Shared {
             link,
-            now: AtomicUsize::new(0),
-            begun: AtomicU64::new(0),
-            served: AtomicU64::new(0),
-            aborted: AtomicU64::new(0),
             max_requests,
-            oldest: Oldest::new(),
+            account: Mutex::new(Account {
+                now: 0,
+                begun: 0,
+                served: 0,
+                aborted: 0,
+                oldest: Oldest::new(),
+                awaited: false,
+            }),
+            now: AtomicUsize::new(0),
             idle: Waiters::default(),
         };
         Self {
@@ -84,7 +107,7 @@ impl InFlight {
     /// the answer is written. The request that reaches `max_requests` asks the master to recycle
     /// this worker.
     pub fn enter(&self) -> InFlightGuard {
-        self.begin(monotonic_now(), Place::Nowhere)
+        self.begin(monotonic_now(), None)
     }
 
     /// The same for a request that the pod's status and log may name while it is in flight: by its
@@ -97,24 +120,29 @@ impl InFlight {
     /// the request began at `now`, on the clock of
     /// [`monotonic_now`](crate::scoreboard::monotonic_now).
     pub fn enter_request_at(&self, method: &str, path: &str, now: Duration) -> InFlightGuard {
-        let shared = &self.shared;
-        let request = Noted::new(method, path, now);
-        let place = shared.oldest.enter(&shared.link.row, &request);
-        self.begin(now, place)
+        self.begin(now, Some(&Noted::new(method, path, now)))
     }
 
-    fn begin(&self, began: Duration, place: Place) -> InFlightGuard {
+    fn begin(&self, began: Duration, request: Option<&Noted>) -> InFlightGuard {
         let shared = &self.shared;
-        // The row first, so that whoever sees `now` above 0 knows that `busy_since` is fresh.
-        shared.link.row.request_began(self.count() == 0, began);
-        shared.now.fetch_add(1, Ordering::AcqRel);
-        let begun = shared.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        let row = &shared.link.row;
+        let (place, begun) = {
+            let mut account = shared.account();
+            // The row first, so that whoever sees `now` above 0 knows that `busy_since` is fresh.
+            row.request_began(account.now == 0, began);
+            account.now += 1;
+            shared.now.store(account.now, Ordering::Release);
+            account.begun += 1;
+            let oldest = &mut account.oldest;
+            let place = request.map_or(Place::Nowhere, |request| oldest.enter(row, request));
+            (place, account.begun)
+        };
         if shared.max_requests.is_some_and(|max| max.get() == begun) {
             shared.link.report(&Report::Served(begun));
         }
         InFlightGuard {
             shared: Arc::clone(shared),
-            class: 0,
+            end: End::Dropped,
             began,
             ended: None,
             place,
@@ -130,18 +158,18 @@ impl InFlight {
     /// How many requests got an answer so far.
     #[must_use]
     pub fn served(&self) -> u64 {
-        self.shared.served.load(Ordering::Relaxed)
+        self.shared.account().served
     }
 
     /// How many requests were aborted so far.
     #[must_use]
     pub fn aborted(&self) -> u64 {
-        self.shared.aborted.load(Ordering::Relaxed)
+        self.shared.account().aborted
     }
 
     /// Blocks this thread until nothing is in flight. New requests may begin right after.
     pub fn wait_idle(&self) {
-        self.shared.idle.block(None, || self.count() == 0);
+        self.shared.idle.block(None, || self.shared.is_idle());
     }
 
     /// A future that is done once nothing is in flight. It needs no runtime.
@@ -170,8 +198,7 @@ impl InFlightGuard {
 
     /// The request was answered with this HTTP status; its class is counted.
     pub fn finish(mut self, status: u16) {
-        self.class = usize::from(status / 100);
-        self.shared.served.fetch_add(1, Ordering::Relaxed);
+        self.end = End::Answered(status);
     }
 
     /// As [`finish`](Self::finish), at a time that the caller knows: see
@@ -182,22 +209,53 @@ impl InFlightGuard {
     }
 
     /// The request was cut off by this worker before its answer was complete.
-    pub fn abort(self) {
-        self.shared.aborted.fetch_add(1, Ordering::Relaxed);
-        self.shared.link.row.count_aborted();
+    pub fn abort(mut self) {
+        self.end = End::Aborted;
     }
 }
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let shared = &self.shared;
-        shared.oldest.leave(&shared.link.row, &self.place);
+        let row = &shared.link.row;
         let now = self.ended.unwrap_or_else(monotonic_now);
         let took = now.saturating_sub(self.began);
-        shared.link.row.request_ended(self.class, now, took);
-        if self.shared.now.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.shared.idle.wake_all();
+        let is_awaited = {
+            let mut account = shared.account();
+            account.oldest.leave(row, &self.place);
+            let class = match self.end {
+                End::Dropped => 0,
+                End::Answered(status) => {
+                    account.served += 1;
+                    usize::from(status / 100)
+                }
+                End::Aborted => {
+                    account.aborted += 1;
+                    row.count_aborted();
+                    0
+                }
+            };
+            row.request_ended(class, now, took);
+            account.now -= 1;
+            shared.now.store(account.now, Ordering::Release);
+            account.now == 0 && std::mem::take(&mut account.awaited)
+        };
+        if is_awaited {
+            shared.idle.wake_all();
         }
+    }
+}
+
+impl Shared {
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is in flight; if something is, its end wakes those who wait.
+    fn is_idle(&self) -> bool {
+        let mut account = self.account();
+        account.awaited = account.now > 0;
+        account.now == 0
     }
 }
 
@@ -206,9 +264,7 @@ impl Future for Idle {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Self { shared, key } = self.get_mut();
-        shared
-            .idle
-            .poll(key, context, || shared.now.load(Ordering::Acquire) == 0)
+        shared.idle.poll(key, context, || shared.is_idle())
     }
 }
 

@@ -1,13 +1,10 @@
 //! Which of the requests in flight the row shows: those that have been there for longest.
 //!
 //! A row has room for a few. While there are no more, a request claims a free entry and gives it
-//! back, by one atomic operation each. Beyond that, requests wait in a queue for an entry to come
-//! free, under a lock: then the worker has so much in flight that nobody counts nanoseconds. Who
-//! waits began later than all that have an entry, so the row shows the oldest ones.
+//! back. Beyond that, requests wait in a queue for an entry to come free. Who waits began later
+//! than all that have an entry, so the row shows the oldest ones.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
 
 use crate::scoreboard::{ENTRIES, Noted, Row};
 
@@ -17,18 +14,18 @@ const MOST_WAITING: usize = 1024;
 /// The entries of this worker's row, and who waits for one.
 pub(crate) struct Oldest {
     /// A bit for each free entry.
-    free: AtomicU32,
-    /// How many wait, so that an end of a request need not look.
-    waiting: AtomicUsize,
-    queue: Mutex<Queue>,
-}
-
-#[derive(Default)]
-struct Queue {
+    free: u32,
     last_ticket: u64,
-    waiting: BTreeMap<u64, Noted>,
+    /// By their tickets; the first and the last one have not left.
+    waiting: VecDeque<Waiting>,
     /// Whose ticket has got an entry.
     promoted: [Option<u64>; ENTRIES],
+}
+
+struct Waiting {
+    ticket: u64,
+    /// `None` once it has left.
+    request: Option<Noted>,
 }
 
 /// Where a request is written down.
@@ -42,94 +39,96 @@ pub(crate) enum Place {
 impl Oldest {
     pub(crate) fn new() -> Self {
         Self {
-            free: AtomicU32::new((1 << ENTRIES) - 1),
-            waiting: AtomicUsize::new(0),
-            queue: Mutex::default(),
+            free: (1 << ENTRIES) - 1,
+            last_ticket: 0,
+            waiting: VecDeque::new(),
+            promoted: [None; ENTRIES],
         }
     }
 
     /// Writes a request down that begins.
-    pub(crate) fn enter(&self, row: &Row, request: &Noted) -> Place {
+    pub(crate) fn enter(&mut self, row: &Row, request: &Noted) -> Place {
         match self.claim() {
             Some(entry) => {
                 row.show(entry, request);
                 Place::Entry(entry)
             }
-            None => self.wait(row, request),
+            None => self.wait(request),
         }
     }
 
     /// The request has ended.
-    pub(crate) fn leave(&self, row: &Row, place: &Place) {
+    pub(crate) fn leave(&mut self, row: &Row, place: &Place) {
         let entry = match *place {
             Place::Nowhere => return,
             Place::Entry(entry) => entry,
             Place::Ticket(ticket) => {
-                let mut queue = self.lock();
-                if queue.waiting.remove(&ticket).is_some() {
-                    self.waiting.store(queue.waiting.len(), Ordering::SeqCst);
-                    return;
-                }
-                let promoted = &mut queue.promoted;
-                match promoted.iter().position(|it| *it == Some(ticket)) {
-                    Some(entry) => {
-                        promoted[entry] = None;
-                        entry
-                    }
-                    None => return,
-                }
+                let promoted = self.promoted.iter().position(|it| *it == Some(ticket));
+                let Some(entry) = promoted else {
+                    return self.give_up(ticket);
+                };
+                self.promoted[entry] = None;
+                entry
             }
         };
         row.hide(entry);
-        // Sequentially consistent, and so is `wait`: either it finds the entry, or this finds it.
-        self.free.fetch_or(1 << entry, Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.promote(row, &mut self.lock());
-        }
+        self.free |= 1 << entry;
+        self.promote(row);
     }
 
-    #[cold]
-    fn wait(&self, row: &Row, request: &Noted) -> Place {
-        let mut queue = self.lock();
-        if queue.waiting.len() >= MOST_WAITING {
+    fn wait(&mut self, request: &Noted) -> Place {
+        if self.waiting.len() >= MOST_WAITING {
+            self.waiting.retain(|it| it.request.is_some());
+        }
+        if self.waiting.len() >= MOST_WAITING {
             return Place::Nowhere;
         }
-        queue.last_ticket += 1;
-        let ticket = queue.last_ticket;
-        queue.waiting.insert(ticket, *request);
-        self.waiting.store(queue.waiting.len(), Ordering::SeqCst);
-        self.promote(row, &mut queue);
-        Place::Ticket(ticket)
+        self.last_ticket += 1;
+        self.waiting.push_back(Waiting {
+            ticket: self.last_ticket,
+            request: Some(*request),
+        });
+        Place::Ticket(self.last_ticket)
+    }
+
+    /// Somebody does not wait any more.
+    fn give_up(&mut self, ticket: u64) {
+        let place = self.waiting.binary_search_by_key(&ticket, |it| it.ticket);
+        if let Ok(place) = place {
+            self.waiting[place].request = None;
+        }
+        while self.waiting.back().is_some_and(|it| it.request.is_none()) {
+            self.waiting.pop_back();
+        }
+        self.skip_those_who_left();
     }
 
     /// Gives free entries to those that wait, in their order.
-    fn promote(&self, row: &Row, queue: &mut Queue) {
-        while !queue.waiting.is_empty()
+    fn promote(&mut self, row: &Row) {
+        while !self.waiting.is_empty()
             && let Some(entry) = self.claim()
-            && let Some((ticket, request)) = queue.waiting.pop_first()
+            && let Some(first) = self.waiting.pop_front()
         {
-            row.show(entry, &request);
-            queue.promoted[entry] = Some(ticket);
-        }
-        self.waiting.store(queue.waiting.len(), Ordering::SeqCst);
-    }
-
-    fn claim(&self) -> Option<usize> {
-        let mut free = self.free.load(Ordering::SeqCst);
-        while free != 0 {
-            let entry = free.trailing_zeros();
-            let taken = free & !(1 << entry);
-            let (ok, failed) = (Ordering::SeqCst, Ordering::SeqCst);
-            match self.free.compare_exchange_weak(free, taken, ok, failed) {
-                Ok(_) => return Some(entry as usize),
-                Err(now) => free = now,
+            if let Some(request) = first.request {
+                row.show(entry, &request);
+                self.promoted[entry] = Some(first.ticket);
             }
+            self.skip_those_who_left();
         }
-        None
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn skip_those_who_left(&mut self) {
+        while self.waiting.front().is_some_and(|it| it.request.is_none()) {
+            self.waiting.pop_front();
+        }
+    }
+
+    fn claim(&mut self) -> Option<usize> {
+        let entry = self.free.trailing_zeros() as usize;
+        let is_free = entry < ENTRIES;
+        // The lowest bit that is set.
+        self.free &= self.free.wrapping_sub(1);
+        is_free.then_some(entry)
     }
 }
 
@@ -159,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_shown_however_many_there_are() {
-        let (row, oldest) = (row(), Oldest::new());
+        let (row, mut oldest) = (row(), Oldest::new());
         let mut places: Vec<_> = (1..=20)
             .map(|number| Some(oldest.enter(&row, &request(number))))
             .collect();
@@ -181,48 +180,43 @@ mod tests {
         assert_eq!(shown(&row), [20]);
         leave(20);
         assert_eq!(shown(&row), Vec::<u64>::new());
-        assert_eq!(
-            oldest.free.load(Ordering::Relaxed).count_ones() as usize,
-            ENTRIES
-        );
+        assert_eq!(oldest.free.count_ones() as usize, ENTRIES);
     }
 
     #[test]
     fn a_flood_of_requests_is_not_remembered_one_by_one() {
-        let (row, oldest) = (row(), Oldest::new());
+        let (row, mut oldest) = (row(), Oldest::new());
         let places: Vec<_> = (1..=3_000)
             .map(|number| oldest.enter(&row, &request(number)))
             .collect();
-        assert_eq!(oldest.lock().waiting.len(), MOST_WAITING);
+        assert_eq!(oldest.waiting.len(), MOST_WAITING);
         places
             .iter()
             .rev()
             .for_each(|place| oldest.leave(&row, place));
         assert_eq!(shown(&row), Vec::<u64>::new());
-        assert!(oldest.lock().waiting.is_empty());
+        assert!(oldest.waiting.is_empty());
     }
 
     #[test]
-    fn no_entry_is_lost_when_threads_come_and_go() {
-        let (row, oldest) = (row(), Oldest::new());
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let (row, oldest) = (&row, &oldest);
-                scope.spawn(move || {
-                    for turn in 0..300 {
-                        let many = 1 + (turn + thread) % 6;
-                        let places: Vec<_> =
-                            (0..many).map(|_| oldest.enter(row, &request(1))).collect();
-                        places.iter().for_each(|place| oldest.leave(row, place));
-                    }
-                });
+    fn whoever_gave_up_waiting_makes_room_for_others() {
+        let (row, mut oldest) = (row(), Oldest::new());
+        let long: Vec<_> = (1..=9)
+            .map(|number| oldest.enter(&row, &request(number)))
+            .collect();
+        // The ninth waits in front of them all.
+        let mut last = None;
+        for number in 10..3_000 {
+            let before = last.replace(oldest.enter(&row, &request(number)));
+            if let Some(place) = before {
+                oldest.leave(&row, &place);
             }
-        });
-        assert_eq!(shown(&row), Vec::<u64>::new());
-        assert_eq!(
-            oldest.free.load(Ordering::Relaxed).count_ones() as usize,
-            ENTRIES
-        );
-        assert!(oldest.lock().promoted.iter().all(Option::is_none));
+        }
+        assert!(oldest.waiting.len() < MOST_WAITING);
+        assert_eq!(shown(&row), [1, 2, 3, 4, 5, 6, 7, 8]);
+        oldest.leave(&row, &long[0]);
+        assert_eq!(shown(&row), [2, 3, 4, 5, 6, 7, 8, 9]);
+        oldest.leave(&row, &long[1]);
+        assert_eq!(shown(&row), [3, 4, 5, 6, 7, 8, 9, 2_999]);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderName};
@@ -72,13 +72,12 @@ pub(crate) trait Hinted: Send + Sync {
 }
 
 impl EarlyHints {
-    pub(crate) fn new(desk: &Arc<dyn Hinted>, request: u64) -> Self {
-        let desk = Arc::downgrade(desk);
+    pub(crate) fn new(desk: Weak<dyn Hinted>, request: u64) -> Self {
         Self { desk, request }
     }
 
     /// The same, by way of another desk.
-    pub(crate) fn by(&self, desk: &Arc<dyn Hinted>) -> Self {
+    pub(crate) fn by(&self, desk: Weak<dyn Hinted>) -> Self {
         Self::new(desk, self.request)
     }
 

@@ -5,7 +5,7 @@ mod hints;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -44,6 +44,12 @@ pub(crate) struct Link<T> {
     given_up: AtomicBool,
     /// Whether the state is [`State::Running`], for those who ask at every turn.
     running: AtomicBool,
+    /// Something came, and the state does not know it yet.
+    came: AtomicBool,
+    /// Of the answer to the request that runs; 0 while it has none.
+    status: AtomicU16,
+    /// That answer gives the socket to the app.
+    switches: AtomicBool,
     /// There may be hints to write.
     hinted: AtomicBool,
     /// When the request that runs was dispatched, the last response was not out.
@@ -137,13 +143,16 @@ impl<T> Link<T> {
             broken: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            came: AtomicBool::new(false),
+            status: AtomicU16::new(0),
+            switches: AtomicBool::new(false),
             hinted: AtomicBool::new(false),
             owes: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn input(&self, input: Input) -> Action {
-        let mut shared = self.lock();
+        let mut shared = self.lock_life();
         let action = shared.life.input(input);
         self.moved(&shared);
         action
@@ -152,7 +161,7 @@ impl<T> Link<T> {
     /// What to do or to wait for; `cx` is of the connection's task.
     pub(crate) fn advance(&self, now: Instant, cx: &Context<'_>) -> Next {
         let stage = self.setup.drain.stage();
-        let mut shared = self.lock();
+        let mut shared = self.lock_life();
         let is_known = shared
             .task
             .as_ref()
@@ -181,7 +190,7 @@ impl<T> Link<T> {
     }
 
     pub(crate) fn state(&self) -> State {
-        self.lock().life.state()
+        self.lock_life().life.state()
     }
 
     /// A request's head goes to the service.
@@ -203,13 +212,14 @@ impl<T> Link<T> {
             let worker = &self.setup.worker;
             worker.hooks().pre_request(worker.info(), info);
         });
-        if self.handed_over.swap(false, Ordering::Relaxed) {
+        if self.handed_over.load(Ordering::Relaxed) {
+            self.handed_over.store(false, Ordering::Relaxed);
             self.owes.store(true, Ordering::Relaxed);
         }
         self.given_up.store(false, Ordering::Relaxed);
         let knows_hints = is_understood(request.version());
         let (before, beginning) = {
-            let mut shared = self.lock();
+            let mut shared = self.lock_life();
             shared.life.input(Input::HeadDispatched);
             self.moved(&shared);
             if let Some(hints) = &mut shared.hints {
@@ -219,10 +229,9 @@ impl<T> Link<T> {
             if let Some(observed) = &mut exchange.observed {
                 observed.remote = shared.peer.peer;
             }
-            (
-                shared.request.replace(exchange),
-                shared.beginning(knows_hints),
-            )
+            let before = self.take_request(&mut shared);
+            shared.request = Some(exchange);
+            (before, shared.beginning(knows_hints))
         };
         // A pipelined request can come in before the answer to the last one is flushed.
         self.finish(before);
@@ -256,7 +265,7 @@ impl<T> Link<T> {
 
     /// Nothing comes from the peer, while its request runs.
     pub(crate) fn absent(&self, absence: Absence) {
-        self.lock().life.absent(absence);
+        self.lock_life().life.absent(absence);
     }
 
     /// Nothing comes from the peer any more.
@@ -300,14 +309,15 @@ impl<T> Link<T> {
             .is_some_and(|intake| intake.has_bytes())
     }
 
-    /// The service has answered; `true` if the app takes the socket with this answer.
-    pub(crate) fn answered(&self, status: StatusCode) -> bool {
-        let mut shared = self.lock();
-        let Some(request) = &mut shared.request else {
-            return false;
-        };
-        request.status = Some(status);
-        request.switches()
+    /// The service has answered; `switches` says whether the app takes the socket with this answer.
+    pub(crate) fn answered(&self, status: StatusCode, switches: bool) {
+        self.status.store(status.as_u16(), Ordering::Relaxed);
+        self.switches.store(switches, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    fn has_answer(&self) -> bool {
+        self.status.load(Ordering::Relaxed) != 0
     }
 
     /// The head of the response is as the app and the worker want it.
@@ -335,7 +345,7 @@ impl<T> Link<T> {
         if bytes > 0 {
             self.setup.connections.received(bytes);
         }
-        self.input(Input::BytesCame);
+        self.came.store(true, Ordering::Relaxed);
     }
 
     /// Bytes were written to the socket, if they were.
@@ -358,22 +368,22 @@ impl<T> Link<T> {
         }
         self.handed_over.store(false, Ordering::Relaxed);
         let request = {
-            let mut shared = self.lock();
-            if shared.request.as_ref().is_some_and(Exchange::switches) {
+            let mut shared = self.lock_life();
+            if shared.request.is_some() && self.switches.load(Ordering::Relaxed) {
                 // Before hyper hands the socket out, so that its new user is heard at once.
                 self.switch();
             } else {
                 shared.life.input(Input::ResponseFinished);
                 self.moved(&shared);
             }
-            shared.request.take()
+            self.take_request(&mut shared)
         };
         self.finish(request);
     }
 
     /// HTTP is over and the socket is not an app's: what was answered so far is the answer.
     pub(crate) fn end_request(&self) {
-        let request = self.lock().request.take();
+        let request = self.take_request(&mut self.lock());
         self.finish(request);
     }
 
@@ -382,7 +392,7 @@ impl<T> Link<T> {
         self.cut.store(true, Ordering::Release);
         let (request, guest) = {
             let mut shared = self.lock();
-            (shared.request.take(), shared.guest.take())
+            (self.take_request(&mut shared), shared.guest.take())
         };
         if let Some(request) = request {
             self.log(&request);
@@ -497,6 +507,29 @@ impl<T> Link<T> {
         }
     }
 
+    /// The request that runs, or has just run, with what is known of its answer.
+    fn take_request(&self, shared: &mut Shared<T>) -> Option<Exchange> {
+        let mut request = shared.request.take();
+        if let Some(request) = &mut request {
+            let status = self.status.load(Ordering::Relaxed);
+            request.status = StatusCode::from_u16(status).ok();
+        }
+        self.status.store(0, Ordering::Relaxed);
+        self.switches.store(false, Ordering::Relaxed);
+        request
+    }
+
+    /// For the state: it knows what came.
+    fn lock_life(&self) -> MutexGuard<'_, Shared<T>> {
+        let mut shared = self.lock();
+        if self.came.load(Ordering::Relaxed) {
+            self.came.store(false, Ordering::Relaxed);
+            // It has nothing to say to that.
+            shared.life.input(Input::BytesCame);
+        }
+        shared
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared<T>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -541,14 +574,6 @@ impl<T> Shared<T> {
 }
 
 impl Exchange {
-    /// Whether the answer gives the socket to the app.
-    fn switches(&self) -> bool {
-        self.status.is_some_and(|status| {
-            status == StatusCode::SWITCHING_PROTOCOLS
-                || (self.method == Method::CONNECT && status.is_success())
-        })
-    }
-
     fn tell_hook(&self, hook: impl FnOnce(&RequestInfo<'_>)) {
         let target = match self.target.path_and_query() {
             Some(path) => path.as_str(),

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -59,6 +59,7 @@ impl<S: App, T: Send + 'static> Service<Request<Incoming>> for Counted<S, T> {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let beginning = self.link.begin(&request);
         let (method, target) = (request.method(), request.uri());
+        let connects = *method == Method::CONNECT;
         let asks = matches!(*method, Method::GET | Method::HEAD);
         let is_last = beginning.oddity.as_ref().is_some_and(|oddity| oddity.last);
         let answer = if beginning.broken.is_some() {
@@ -68,10 +69,10 @@ impl<S: App, T: Send + 'static> Service<Request<Incoming>> for Counted<S, T> {
         } else {
             let settings = self.link.setup.worker.settings();
             let believed = &settings.forwarded_allow_ips;
-            let hints = beginning.hinted.map(|number| {
-                let link: Arc<dyn Hinted> = Arc::clone(&self.link) as _;
-                EarlyHints::new(&link, number)
-            });
+            let link = || Arc::downgrade(&self.link) as Weak<dyn Hinted>;
+            let hints = beginning
+                .hinted
+                .map(|number| EarlyHints::new(link(), number));
             let hand = self.link.setup.hands_over;
             introduce(&mut request, beginning, hints, believed, hand);
             Answer::App {
@@ -81,7 +82,8 @@ impl<S: App, T: Send + 'static> Service<Request<Incoming>> for Counted<S, T> {
         Exchange {
             answer,
             is_last,
-            link: Arc::clone(&self.link),
+            connects,
+            link: Some(Arc::clone(&self.link)),
         }
     }
 }
@@ -92,7 +94,9 @@ pin_project! {
         #[pin]
         answer: Answer<F>,
         is_last: bool,
-        link: Arc<Link<T>>,
+        connects: bool,
+        // Until there is a response.
+        link: Option<Arc<Link<T>>>,
     }
 }
 
@@ -114,32 +118,40 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let Some(link) = this.link else {
+            return Poll::Pending;
+        };
         let mut response = match this.answer.project() {
-            AnswerProjection::Health => health_answer(&this.link.setup),
+            AnswerProjection::Health => health_answer(&link.setup),
             AnswerProjection::Refusal => Response::new(Content::Own { bytes: None }),
             AnswerProjection::App { future } => ready!(future.poll(cx))?.map(Content::of_app),
         };
         // Whatever the app made of a body that goes wrong, the answer is that it does.
-        let broken = this.link.broken();
+        let broken = link.broken();
         if let Some(refusal) = broken {
             response = refusal_answer(refusal);
         }
-        let switches = this.link.answered(response.status());
-        let mut response = response.map(|content| CountedBody {
-            content,
-            end: End {
-                link: Arc::clone(this.link),
-            },
-        });
-        let is_last = *this.is_last || broken.is_some() || this.link.setup.announces_close();
+        let switches = switches(*this.connects, response.status());
+        link.answered(response.status(), switches);
+        let is_last = *this.is_last || broken.is_some() || link.setup.announces_close();
         if is_last && !switches {
             response
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        this.link.observe_answer(response.headers());
-        Poll::Ready(Ok(response))
+        link.observe_answer(response.headers());
+        Poll::Ready(Ok(response.map(|content| CountedBody {
+            content,
+            end: End {
+                link: this.link.take(),
+            },
+        })))
     }
+}
+
+/// Whether the answer gives the socket to the app.
+fn switches(connects: bool, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (connects && status.is_success())
 }
 
 fn refusal_answer<B>(refusal: Refusal) -> Response<Content<B>> {
@@ -197,12 +209,15 @@ impl<B> Content<B> {
 
 /// hyper drops a body as soon as it needs no more of it.
 struct End<T> {
-    link: Arc<Link<T>>,
+    /// Always there: it comes from [`Exchange`].
+    link: Option<Arc<Link<T>>>,
 }
 
 impl<T> Drop for End<T> {
     fn drop(&mut self) {
-        self.link.hand_over();
+        if let Some(link) = &self.link {
+            link.hand_over();
+        }
     }
 }
 
@@ -219,10 +234,8 @@ impl<B: Body<Data = Bytes>, T> Body for CountedBody<B, T> {
             ContentProjection::App { body } => ready!(body.poll_frame(cx)),
             ContentProjection::Own { bytes } => bytes.take().map(Frame::data).map(Ok),
         };
-        if let Some(Ok(frame)) = &frame {
-            this.end
-                .link
-                .count_body(frame.data_ref().map_or(0, Bytes::len));
+        if let (Some(Ok(frame)), Some(link)) = (&frame, &this.end.link) {
+            link.count_body(frame.data_ref().map_or(0, Bytes::len));
         }
         Poll::Ready(frame)
     }

@@ -1,7 +1,7 @@
 //! One slot's row: what a worker writes, and what the master reads.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::ClockId;
@@ -226,35 +226,38 @@ impl Row {
         self.raw().log_lines_dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// `was_idle`: the caller knows of nothing in flight (the row's own counter might lie).
+    /// `was_idle`: the caller knows of nothing in flight (the row's own counter might lie). As what
+    /// follows, for one thread at a time.
     pub(crate) fn request_began(&self, was_idle: bool, now: Duration) {
         let row = self.raw();
         if was_idle {
             row.busy_since.store(micros(now), Ordering::Relaxed);
         }
-        row.requests.fetch_add(1, Ordering::Relaxed);
+        add(&row.requests, 1);
+        let in_flight = row.in_flight.load(Ordering::Relaxed).wrapping_add(1);
         // Release: who sees the request in flight sees a fresh `busy_since` too.
-        row.in_flight.fetch_add(1, Ordering::Release);
+        row.in_flight.store(in_flight, Ordering::Release);
     }
 
     /// `class` is the status's first digit, 1 to 5; any other number counts nowhere.
     pub(crate) fn request_ended(&self, class: usize, now: Duration, took: Duration) {
         let row = self.raw();
         if let Some(counter) = class.checked_sub(1).and_then(|at| row.responses.get(at)) {
-            counter.fetch_add(1, Ordering::Relaxed);
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            row.latency_nanos.fetch_add(nanos, Ordering::Relaxed);
-            row.latency[bucket_of(nanos)].fetch_add(1, Ordering::Relaxed);
+            add(counter, 1);
+            add(&row.latency_nanos, nanos);
+            add(&row.latency[bucket_of(nanos)], 1);
         }
         row.busy_since.store(micros(now), Ordering::Relaxed);
-        row.in_flight.fetch_sub(1, Ordering::Release);
+        let in_flight = row.in_flight.load(Ordering::Relaxed).wrapping_sub(1);
+        row.in_flight.store(in_flight, Ordering::Release);
     }
 
     pub(crate) fn count_aborted(&self) {
-        self.raw().aborted.fetch_add(1, Ordering::Relaxed);
+        add(&self.raw().aborted, 1);
     }
 
-    /// Shows a request. Each entry is written by one thread at a time: whoever claimed it.
+    /// Shows a request.
     pub(crate) fn show(&self, entry: usize, request: &Noted) {
         if let Some(entry) = self.raw().oldest.get(entry) {
             entry.write(request);
@@ -271,6 +274,12 @@ impl Row {
     fn raw(&self) -> &Slot {
         self.map.slot(self.slot)
     }
+}
+
+/// Adds to a counter that one thread at a time writes.
+fn add(counter: &AtomicU64, more: u64) {
+    let sum = counter.load(Ordering::Relaxed).wrapping_add(more);
+    counter.store(sum, Ordering::Relaxed);
 }
 
 /// On the scoreboard times are microseconds.

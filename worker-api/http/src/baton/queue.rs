@@ -78,7 +78,25 @@ impl<T, C> Queue<T, C> {
     /// What to do next. Tasks and calls take turns, so that neither can keep the other waiting for
     /// ever.
     pub(crate) fn next(&self, turn: Turn) -> Next<T, C> {
+        Self::choose(&mut self.lock(), turn)
+    }
+
+    /// The same, for the holder of the baton whose thread has made a call: it gives the permit
+    /// back. If the call has woken one task, that one is the next, provided that it `may_jump` the
+    /// queue. Tells too whether it does.
+    pub(crate) fn next_after_call(&self, turn: Turn, may_jump: bool) -> (Next<T, C>, bool) {
         let mut shared = self.lock();
+        shared.permits += 1;
+        if may_jump
+            && shared.ready.len() == shared.ready_before + 1
+            && let Some(task) = shared.ready.pop_back()
+        {
+            return (Next::Task(task), true);
+        }
+        (Self::choose(&mut shared, turn), false)
+    }
+
+    fn choose(shared: &mut Shared<T, C>, turn: Turn) -> Next<T, C> {
         let can_call = shared.permits > 0 && !shared.calls.is_empty();
         if !(can_call && turn == Turn::Call)
             && let Some(task) = shared.ready.pop_front()
@@ -97,18 +115,6 @@ impl<T, C> Queue<T, C> {
     /// The holder of the baton is back from the kernel.
     pub(crate) fn awake(&self) {
         self.lock().asleep = false;
-    }
-
-    /// A call has ended and its thread holds the baton again. If it has woken one task, that one
-    /// is the next, provided that it `may_jump` the queue. `true` if it does.
-    pub(crate) fn call_returned(&self, may_jump: bool) -> bool {
-        let mut shared = self.lock();
-        shared.permits += 1;
-        let jumps = may_jump && shared.ready.len() == shared.ready_before + 1;
-        if jumps && let Some(task) = shared.ready.pop_back() {
-            shared.ready.push_front(task);
-        }
-        jumps
     }
 
     /// A call has ended. Its permit goes to the next call that waits, if `goes_on`; else back.

@@ -102,8 +102,20 @@ impl<T, C> Relay<T, C> {
         let (mut tasks, mut turn) = (0, Turn::Task);
         let mut jump = Jump::default();
         let (mut short, mut before_calls) = (0_u32, 0);
+        let mut returned: Option<Took> = None;
         loop {
-            let wait = match self.queue.next(turn) {
+            let next = match returned.take() {
+                None => self.queue.next(turn),
+                Some(took) => {
+                    let may_jump = took == Took::AMoment && jump.is_allowed();
+                    let (next, jumps) = self.queue.next_after_call(turn, may_jump);
+                    if jumps {
+                        jump = Jump { ran: 0 };
+                    }
+                    next
+                }
+            };
+            let wait = match next {
                 Next::Task(task) => {
                     (tasks, before_calls) = (tasks + 1, before_calls + 1);
                     let more = short >= STEADY && before_calls < AT_ONCE;
@@ -113,8 +125,13 @@ impl<T, C> Relay<T, C> {
                     false
                 }
                 Next::Call(call) => {
-                    let Some(took) = self.put_down_for(ground, call, &mut jump) else {
-                        return Left::Baton;
+                    let took = match self.put_down_for(ground, call) {
+                        Back::WithPermit(took) => {
+                            returned = Some(took);
+                            took
+                        }
+                        Back::Without(took) => took,
+                        Back::NotAtAll => return Left::Baton,
                     };
                     short = match took {
                         Took::Short => STEADY.min(short + 1),
@@ -140,24 +157,14 @@ impl<T, C> Relay<T, C> {
         }
     }
 
-    /// Makes a call on this thread, without the baton. `None` if it is another's afterwards.
-    fn put_down_for(
-        &self,
-        ground: &impl Ground<Task = T, Call = C>,
-        call: C,
-        jump: &mut Jump,
-    ) -> Option<Took> {
+    /// Makes a call on this thread, without the baton.
+    fn put_down_for(&self, ground: &impl Ground<Task = T, Call = C>, call: C) -> Back {
         if self.baton.put_down() && self.crew.summon() && !ground.start_thread() {
             self.crew.not_started(&self.baton);
         }
         let mut took = ground.call(call);
         if self.baton.take() {
-            // Whoever holds the baton does not sleep: nobody is to be woken.
-            let may_jump = took == Took::AMoment && jump.is_allowed();
-            if self.queue.call_returned(may_jump) {
-                *jump = Jump { ran: 0 };
-            }
-            return Some(took);
+            return Back::WithPermit(took);
         }
         // Long calls follow each other on this thread, beside the holder of the baton. After a
         // short one it is better to be one thread again.
@@ -168,7 +175,10 @@ impl<T, C> Relay<T, C> {
                     if wake {
                         ground.wake_kernel();
                     }
-                    return self.baton.take().then_some(took);
+                    return match self.baton.take() {
+                        true => Back::Without(took),
+                        false => Back::NotAtAll,
+                    };
                 }
             }
         }
@@ -207,6 +217,15 @@ impl Jump {
     fn is_allowed(&self) -> bool {
         self.ran >= 2
     }
+}
+
+/// Whether a thread holds the baton again after a call, and how long the call took.
+enum Back {
+    /// It has been nobody else's, and the call's permit is still to be given back. Who holds the
+    /// baton does not sleep: nobody is to be woken for that.
+    WithPermit(Took),
+    Without(Took),
+    NotAtAll,
 }
 
 /// Where a thread stands after it held the baton.

@@ -47,8 +47,8 @@ impl Reply {
     /// The way to send hints ahead of the answer, if the client knows of such.
     #[must_use]
     pub fn early_hints(&self) -> Option<EarlyHints> {
-        let place: Arc<dyn Hinted> = Arc::clone(&self.place) as _;
-        self.place.hints().map(|hints| hints.by(&place))
+        let hints = self.place.hints()?;
+        Some(hints.by(Arc::downgrade(&self.place) as _))
     }
 
     /// Answers. A body that has to be read is read and sent here, as fast as the client takes it.

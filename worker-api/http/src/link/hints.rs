@@ -34,8 +34,7 @@ impl<T> Link<T> {
 
     fn next_hint(&self, moment: Moment) -> Option<Bytes> {
         let mut shared = self.lock();
-        let request = shared.request.as_ref();
-        let is_answered = request.is_none_or(|request| request.status.is_some());
+        let is_answered = shared.request.is_none() || self.has_answer();
         let Some(hints) = &mut shared.hints else {
             self.hinted.store(false, Ordering::Relaxed);
             return None;
@@ -60,9 +59,8 @@ impl<T: Send> Hinted for Link<T> {
     fn hint(&self, request: u64, head: Bytes) {
         let task = {
             let mut shared = self.lock();
-            let runs = shared.dispatched == request
-                && (shared.request.as_ref()).is_some_and(|request| request.status.is_none());
-            if !runs {
+            let runs = shared.dispatched == request && shared.request.is_some();
+            if !runs || self.has_answer() {
                 return;
             }
             shared.hints.get_or_insert_default().push(head);
