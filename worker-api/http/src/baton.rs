@@ -83,8 +83,8 @@ where
     F: Fn(Request) -> http::Response<B> + Send + Sync + 'static,
     B: Into<Body>,
 {
-    fn call(&self, mut request: Request, reply: Reply) {
-        request.body_mut().set_hints(reply.early_hints());
+    fn call(&self, mut request: Request, mut reply: Reply) {
+        request.body_mut().set_hints(reply.hints.take());
         reply.send(self(request).map(Into::into));
     }
 }
@@ -154,6 +154,12 @@ pub fn serve_within(
     }
     worker.drained();
     Ok(())
+}
+
+/// Whoever has something to say ahead of the answer is busy for a while: if this thread makes a
+/// call, another one is to attend to the connections.
+pub(crate) fn lasts() {
+    executor::on_this_thread(Core::hand_over);
 }
 
 /// Tells every task of each change of the stage.

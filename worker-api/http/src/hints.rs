@@ -76,18 +76,6 @@ impl EarlyHints {
         Self { desk, request }
     }
 
-    /// The same, by way of another desk.
-    pub(crate) fn by(&self, desk: Weak<dyn Hinted>) -> Self {
-        Self::new(desk, self.request)
-    }
-
-    /// Passes a head on.
-    pub(crate) fn pass(&self, request: u64, head: Bytes) {
-        if let Some(desk) = self.desk.upgrade() {
-            desk.hint(request, head);
-        }
-    }
-
     /// Sends one response of status 103 with these fields, from any thread and without waiting; it
     /// may be done several times. Fields about the connection or a body are left out, and without
     /// any field nothing is sent.
@@ -98,8 +86,11 @@ impl EarlyHints {
     /// # Errors
     /// They are longer than 16 KiB.
     pub fn send(&self, fields: &HeaderMap) -> Result<(), HintsTooLong> {
-        if let Some(head) = head_of(fields)? {
-            self.pass(self.request, head);
+        if let Some(head) = head_of(fields)?
+            && let Some(desk) = self.desk.upgrade()
+        {
+            desk.hint(self.request, head);
+            crate::baton::lasts();
         }
         Ok(())
     }

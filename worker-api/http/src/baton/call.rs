@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -20,7 +20,7 @@ use super::reply::{Place, Reply};
 use super::request::RequestBody;
 use super::visit::Reception;
 use super::{Handler, Request};
-use crate::hints::{EarlyHints, Hinted};
+use crate::hints::EarlyHints;
 use crate::introduce::{Handed, handed};
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
@@ -48,7 +48,7 @@ impl<H: Handler> Reception for Calls<H> {
 pub(super) struct Caller<H>(Arc<Shared<H>>);
 
 /// What the calls of a connection have in common.
-struct Shared<H> {
+pub(super) struct Shared<H> {
     calls: Arc<Calls<H>>,
     files: Files,
 }
@@ -75,7 +75,7 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
             upgrade,
         });
         if body.is_end_stream() {
-            return Answering::Called(self.0.call(wanted));
+            return Answering::Wanted(Some((Arc::clone(&self.0), wanted)));
         }
         if body.size_hint().exact().is_some_and(|len| len <= SMALL) {
             return Answering::Receiving(Some(Box::new(Receiving {
@@ -87,21 +87,22 @@ impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
         }
         let core = &self.0.calls.core;
         wanted.request.body_mut().set_streamed(core, body);
-        Answering::Called(self.0.call(wanted))
+        Answering::Wanted(Some((Arc::clone(&self.0), wanted)))
     }
 }
 
 impl<H: Handler> Shared<H> {
-    fn call(self: &Arc<Self>, mut wanted: Box<Wanted>) -> Called<H> {
+    /// Asks for a call, and waits for its answer.
+    fn call(self: Arc<Self>, wanted: Box<Wanted>, cx: &Context<'_>) -> Called<H> {
         let call = Arc::new(Call {
-            shared: Arc::clone(self),
-            hints: wanted.hints.take(),
+            shared: self,
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
-                waiter: None,
+                waiter: Some(cx.waker().clone()),
             }),
         });
-        self.calls.core.call(Arc::clone(&call) as Arc<dyn Job>);
+        let core = &call.shared.calls.core;
+        core.call(Arc::clone(&call) as Arc<dyn Job>);
         Called {
             call,
             is_over: false,
@@ -119,7 +120,8 @@ pub(super) struct Receiving<H> {
 
 /// A request on its way to a response.
 pub(super) enum Answering<H> {
-    /// `None` only for a moment.
+    /// `None` only for a moment, as below.
+    Wanted(Option<(Arc<Shared<H>>, Box<Wanted>)>),
     Receiving(Option<Box<Receiving<H>>>),
     Called(Called<H>),
 }
@@ -132,6 +134,12 @@ impl<H: Handler> Future for Answering<H> {
         loop {
             match this {
                 Self::Called(called) => return called.poll(cx).map(Ok),
+                Self::Wanted(wanted) => {
+                    if let Some((shared, wanted)) = wanted.take() {
+                        *this = Self::Called(shared.call(wanted, cx));
+                    }
+                    return Poll::Pending;
+                }
                 Self::Receiving(receiving) => {
                     if let Some(it) = receiving {
                         while let Some(frame) = ready!(Pin::new(&mut it.body).poll_frame(cx)) {
@@ -146,7 +154,7 @@ impl<H: Handler> Future for Answering<H> {
                     };
                     let whole = it.whole.freeze();
                     it.wanted.request.body_mut().set_whole(whole);
-                    *this = Self::Called(it.shared.call(it.wanted));
+                    *this = Self::Wanted(Some((it.shared, it.wanted)));
                 }
             }
         }
@@ -156,7 +164,6 @@ impl<H: Handler> Future for Answering<H> {
 /// One call; it is both the job and the place of its answer.
 struct Call<H> {
     shared: Arc<Shared<H>>,
-    hints: Option<EarlyHints>,
     state: Mutex<State>,
 }
 
@@ -177,7 +184,6 @@ enum Step {
 
 pub(super) struct Wanted {
     request: Request,
-    /// Until the call is wanted.
     hints: Option<EarlyHints>,
     upgrade: OnUpgrade,
 }
@@ -231,24 +237,18 @@ impl<H: Handler> Job for Call<H> {
             }
         };
         let Step::Wanted(wanted) = before else { return };
-        let Wanted {
-            request, upgrade, ..
-        } = *wanted;
         let shared = Arc::clone(&self.shared);
-        let reply = Reply::new(self, upgrade);
-        let handler = &shared.calls.handler;
-        if catch_unwind(AssertUnwindSafe(|| handler.call(request, reply))).is_err() {
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            let Wanted {
+                request,
+                hints,
+                upgrade,
+            } = *wanted;
+            let reply = Reply::new(self, hints, upgrade);
+            shared.calls.handler.call(request, reply);
+        }));
+        if called.is_err() {
             tracing::error!("the app panicked");
-        }
-    }
-}
-
-impl<H: Handler> Hinted for Call<H> {
-    fn hint(&self, request: u64, head: Bytes) {
-        if let Some(hints) = &self.hints {
-            hints.pass(request, head);
-            // Whoever has something to say ahead of the answer is busy for a while.
-            self.shared.calls.core.hand_over();
         }
     }
 }
@@ -260,10 +260,6 @@ impl<H: Handler> Place for Call<H> {
 
     fn files(&self) -> &Files {
         &self.shared.files
-    }
-
-    fn hints(&self) -> Option<&EarlyHints> {
-        self.hints.as_ref()
     }
 
     fn answer(&self, response: http::Response<Outgoing>) -> bool {

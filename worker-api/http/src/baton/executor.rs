@@ -1,5 +1,6 @@
 //! Tasks and calls, the kernel and the clock: what is below the threads that pass the baton.
 
+use std::cell::OnceCell;
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,6 +68,18 @@ struct Life {
     future: BoxFuture,
     /// The task's own, made by its first poll.
     waker: Option<Waker>,
+}
+
+thread_local! {
+    /// Whose calls this thread makes.
+    static HERE: OnceCell<Weak<Core>> = const { OnceCell::new() };
+}
+
+/// Does something with whose calls this thread makes, if it does make any.
+pub(super) fn on_this_thread(then: impl FnOnce(&Core)) {
+    if let Some(core) = HERE.with(|here| here.get().and_then(Weak::upgrade)) {
+        then(&core);
+    }
 }
 
 impl Core {
@@ -193,6 +206,8 @@ impl Core {
         thread.spawn(move || {
             if let Lead::Own(relay) = &core.lead {
                 core.clocks.join();
+                // The first time is the only one.
+                HERE.with(|here| drop(here.set(core.me.clone())));
                 core.around.live(&mut || relay.live(&*core, baton));
             }
         })?;

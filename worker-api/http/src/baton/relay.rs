@@ -221,8 +221,8 @@ impl Jump {
 
 /// Whether a thread holds the baton again after a call, and how long the call took.
 enum Back {
-    /// It has been nobody else's, and the call's permit is still to be given back. Who holds the
-    /// baton does not sleep: nobody is to be woken for that.
+    /// The call's permit is still to be given back. Who holds the baton does not sleep: nobody is to
+    /// be woken for that.
     WithPermit(Took),
     Without(Took),
     NotAtAll,

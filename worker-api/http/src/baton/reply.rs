@@ -15,40 +15,43 @@ use super::outgoing::Outgoing;
 use super::pipe::{Sender, pipe};
 use super::response::{Chunks, Kind, TakeOver};
 use super::upgrade::Upgraded;
-use crate::hints::{EarlyHints, Hinted};
+use crate::hints::EarlyHints;
 
 /// What a handler answers a request with, once, before it returns. Dropped without an answer, that
 /// is 500.
 pub struct Reply {
     place: Arc<dyn Place>,
+    pub(super) hints: Option<EarlyHints>,
     /// Until the request is answered.
     upgrade: Option<OnUpgrade>,
 }
 
-/// Where a call leaves its answer, and before that its hints.
-pub(super) trait Place: Hinted {
+/// Where a call leaves its answer.
+pub(super) trait Place: Send + Sync {
     fn core(&self) -> &Arc<Core>;
     /// Where the connection's responses promise files.
     fn files(&self) -> &Files;
-    /// The way to the connection for hints, if there may be any.
-    fn hints(&self) -> Option<&EarlyHints>;
     /// `false` if nobody waits for the answer, or it has one.
     fn answer(&self, response: http::Response<Outgoing>) -> bool;
 }
 
 impl Reply {
-    pub(super) fn new(place: Arc<dyn Place>, upgrade: OnUpgrade) -> Self {
+    pub(super) fn new(
+        place: Arc<dyn Place>,
+        hints: Option<EarlyHints>,
+        upgrade: OnUpgrade,
+    ) -> Self {
         Self {
             place,
+            hints,
             upgrade: Some(upgrade),
         }
     }
 
     /// The way to send hints ahead of the answer, if the client knows of such.
     #[must_use]
-    pub fn early_hints(&self) -> Option<EarlyHints> {
-        let hints = self.place.hints()?;
-        Some(hints.by(Arc::downgrade(&self.place) as _))
+    pub fn early_hints(&self) -> Option<&EarlyHints> {
+        self.hints.as_ref()
     }
 
     /// Answers. A body that has to be read is read and sent here, as fast as the client takes it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{Method, StatusCode, header};
 use worker_api::Worker;
-use worker_http::{Body, EarlyHints, Request, Response, Surroundings, Upgraded};
+use worker_http::{Body, Request, Response, Surroundings, Upgraded};
 
 use crate::app::{Counts, LARGE, Side, give_hints, give_late_hint};
 
