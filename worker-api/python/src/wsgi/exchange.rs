@@ -125,7 +125,7 @@ impl Exchange {
     /// Sends hints, unless the client has the head of the response.
     pub(super) fn hint(&self, fields: &HeaderMap) -> Result<(), HintsTooLong> {
         let hints = match &self.lock().out {
-            Out::Nothing(reply) => reply.early_hints(),
+            Out::Nothing(reply) => reply.early_hints().cloned(),
             _ => None,
         };
         hints.map_or(Ok(()), |hints| hints.send(fields))
