@@ -43,6 +43,11 @@ impl Hand {
         now
     }
 
+    /// How long ago somebody last asked.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_nanos(kernel_nanos().saturating_sub(self.nanos()))
+    }
+
     /// What it was when somebody last asked.
     pub(crate) fn nanos(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -47,6 +47,7 @@ mod sync {
 }
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
@@ -76,6 +77,8 @@ struct World {
     permits: usize,
     /// So many calls each connection makes, one after the other.
     rounds: usize,
+    /// Any call is found to last at the first look.
+    impatient: bool,
     kernel: Flag,
     /// The holder of the baton: who runs tasks and asks the kernel.
     held: AtomicBool,
@@ -125,7 +128,7 @@ impl Flag {
 struct Here(Arc<World>);
 
 impl World {
-    fn make(permits: usize, rounds: usize, kinds: &[Kind]) -> Here {
+    fn make(permits: usize, rounds: usize, impatient: bool, kinds: &[Kind]) -> Here {
         // The last task is the one that calls wait for.
         let tasks: Vec<_> = (0..=kinds.len())
             .map(|_| Task {
@@ -142,6 +145,7 @@ impl World {
             kinds: kinds.to_vec(),
             permits,
             rounds,
+            impatient,
             kernel: Flag::new(),
             held: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -238,6 +242,14 @@ impl Ground for Here {
         }
     }
 
+    fn call_age(&self) -> Duration {
+        if self.0.impatient {
+            Duration::MAX
+        } else {
+            Duration::ZERO
+        }
+    }
+
     fn rest(&self) {}
 
     fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
@@ -274,10 +286,12 @@ impl Ground for Here {
 }
 
 fn check(permits: usize, rounds: usize, kinds: &'static [Kind]) {
-    bounded().check(move || {
-        let here = World::make(permits, rounds, kinds);
-        here.0.relay.live(&here, true);
-    });
+    for impatient in [false, true] {
+        bounded().check(move || {
+            let here = World::make(permits, rounds, impatient, kinds);
+            here.0.relay.live(&here, true);
+        });
+    }
 }
 
 fn bounded() -> loom::model::Builder {

@@ -5,8 +5,12 @@ use std::time::Duration;
 use super::handover::{Baton, Look, Sight};
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, wait_for};
 
-/// A call that lasts longer than one or two of these goes on without the baton.
-const TICK: Duration = Duration::from_millis(1);
+/// A call that has lasted so long goes on without the baton.
+const LONG: Duration = Duration::from_millis(1);
+/// So often somebody looks whether there is one, while calls come and go.
+const ROUND: Duration = Duration::from_millis(2);
+/// Nobody looks sooner than this.
+const SOON: Duration = Duration::from_micros(50);
 
 pub(crate) struct Crew {
     seats: Mutex<Seats>,
@@ -76,8 +80,9 @@ impl Crew {
         }
     }
 
-    /// Rests and watches until the baton is this thread's. `false` when all is over.
-    pub(crate) fn wait_for_baton(&self, baton: &Baton) -> bool {
+    /// Rests and watches until the baton is this thread's. `false` when all is over. `age` tells for
+    /// how long a call has run, if one does.
+    pub(crate) fn wait_for_baton(&self, baton: &Baton, age: impl Fn() -> Duration) -> bool {
         let mut seats = self.lock();
         loop {
             seats.resting += 1;
@@ -96,13 +101,15 @@ impl Crew {
             loop {
                 let look = match std::mem::take(&mut seats.urgent) {
                     true => baton.seize(),
-                    false => baton.look(&mut sight),
+                    false => baton.look(&mut sight, || age() >= LONG),
                 };
-                match look {
+                let time = match look {
                     Look::Took => return true,
                     Look::Rest => break,
-                    Look::Again => seats = wait_for(&self.poked, &self.seats, seats, TICK),
-                }
+                    Look::Again { calling: true } => LONG.saturating_sub(age()).max(SOON),
+                    Look::Again { calling: false } => ROUND,
+                };
+                seats = wait_for(&self.poked, &self.seats, seats, time);
                 if seats.over {
                     return false;
                 }

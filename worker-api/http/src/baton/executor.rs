@@ -263,6 +263,11 @@ impl Ground for Core {
         }
     }
 
+    /// Since the clock was last looked at: at the end of the call before, or back from the kernel.
+    fn call_age(&self) -> Duration {
+        self.timers.unseen()
+    }
+
     fn rest(&self) {
         self.around.rest();
     }

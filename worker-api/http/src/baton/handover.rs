@@ -23,12 +23,12 @@ pub(crate) struct Sight(Option<u64>);
 /// What comes of a watcher's look.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// The same call as in the last look: the watcher holds the baton now, and watches no more.
+    /// A call lasts: the watcher holds the baton now, and watches no more.
     Took,
     /// No call since the last look: the watcher watches no more.
     Rest,
-    /// Look again.
-    Again,
+    /// Look again; `calling`: a call runs.
+    Again { calling: bool },
 }
 
 impl Baton {
@@ -58,13 +58,14 @@ impl Baton {
         self.word.load(Ordering::Acquire) & FREE != 0
     }
 
-    /// A watcher's look. The first one of a [`Sight`] only sees.
-    pub(crate) fn look(&self, sight: &mut Sight) -> Look {
+    /// A watcher's look. A call lasts if it was there at the last look, or `is_long` says so.
+    pub(crate) fn look(&self, sight: &mut Sight, is_long: impl FnOnce() -> bool) -> Look {
         let now = self.word.load(Ordering::Acquire);
         let same_call = sight.0.is_some_and(|seen| seen / CALL == now / CALL);
         sight.0 = Some(now);
-        if !same_call {
-            return Look::Again;
+        let calling = now & FREE != 0;
+        if !same_call && !(calling && is_long()) {
+            return Look::Again { calling };
         }
         // The call may have ended since, or another one begun: then there is more to see.
         let left = now & !(FREE | WATCHED);
@@ -73,9 +74,9 @@ impl Baton {
             .compare_exchange(now, left, Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
         match ours {
-            true if now & FREE != 0 => Look::Took,
+            true if calling => Look::Took,
             true => Look::Rest,
-            false => Look::Again,
+            false => Look::Again { calling: false },
         }
     }
 
@@ -92,7 +93,7 @@ impl Baton {
                 Err(other) => now = other,
             }
         }
-        Look::Again
+        Look::Again { calling: false }
     }
 
     /// The watcher that was to be sent cannot come.

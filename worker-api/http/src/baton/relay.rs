@@ -2,6 +2,8 @@
 //! it to another. It knows no kernel and no clock, so that `tests/model.rs` can run this very code
 //! in every order in which threads can meet.
 
+use std::time::Duration;
+
 use super::crew::Crew;
 use super::handover::Baton;
 use super::queue::{Ended, Next, Queue, Turn};
@@ -34,6 +36,8 @@ pub(crate) trait Ground {
     /// Asks the kernel for events, and waits for some if told to; says `back` before it passes
     /// them on.
     fn poll_kernel(&self, wait: bool, back: impl FnOnce());
+    /// For how long a call has run that the holder of the baton makes, if it makes one.
+    fn call_age(&self) -> Duration;
     /// This thread has no call to make, and waits for the baton.
     fn rest(&self);
     /// Ends such a wait.
@@ -79,12 +83,13 @@ impl<T, C> Relay<T, C> {
 
     /// The life of a thread.
     pub(crate) fn live(&self, ground: &impl Ground<Task = T, Call = C>, holds: bool) {
-        let mut holds = holds || self.crew.wait_for_baton(&self.baton);
+        let wait = || (self.crew).wait_for_baton(&self.baton, || ground.call_age());
+        let mut holds = holds || wait();
         while holds {
             match self.hold(ground) {
                 Left::Baton => {
                     ground.rest();
-                    holds = self.crew.wait_for_baton(&self.baton);
+                    holds = wait();
                 }
                 Left::Nothing => {
                     self.crew.end();

@@ -69,6 +69,11 @@ impl Timers {
         self.shared.hand.nanos()
     }
 
+    /// How long ago that was.
+    pub(super) fn unseen(&self) -> Duration {
+        self.shared.hand.age()
+    }
+
     /// What shows that.
     pub(super) fn hand(&self) -> &Hand {
         &self.shared.hand
