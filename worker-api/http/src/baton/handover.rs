@@ -3,7 +3,7 @@
 //! | bits | mean |
 //! |---|---|
 //! | 0 `FREE` | nobody holds it: its last holder runs an app call |
-//! | 1 `WATCHED` | a thread looks after it about every millisecond, or is on its way to |
+//! | 1 `WATCHED` | a thread looks after it every millisecond or two, or is on its way to |
 //! | 2.. | how often it was put down, that is, a number for each call |
 
 use super::sync::{AtomicU64, Ordering};
