@@ -32,6 +32,8 @@ use state::TaskState;
 enum Kind {
     /// It answers.
     Answers,
+    /// It has the loop answer after the turn.
+    Later,
     /// It makes the other task ready, blocks the loop until that has run, and answers.
     Blocks,
 }
@@ -49,6 +51,10 @@ struct World {
     /// Who runs tasks and asks the kernel.
     held: AtomicBool,
     calls: AtomicUsize,
+    /// The thread that stands by does not hear of what is put off: it must be run without it.
+    deaf: bool,
+    /// An answer that the loop gives after the turn.
+    later: AtomicBool,
 }
 
 struct Task {
@@ -62,6 +68,7 @@ struct Task {
 struct Signals {
     kernel: bool,
     bell: bool,
+    roused: bool,
     heard: usize,
     over: bool,
 }
@@ -74,7 +81,7 @@ const HELPER: usize = 1;
 struct Here(Arc<World>);
 
 impl Here {
-    fn new(kind: Kind, rounds: usize) -> Self {
+    fn new(kind: Kind, rounds: usize, deaf: bool) -> Self {
         let task = || Task {
             state: TaskState::queued(),
             mail: Mutex::default(),
@@ -89,6 +96,8 @@ impl Here {
             changed: Condvar::new(),
             held: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
+            deaf,
+            later: AtomicBool::new(false),
         }));
         for key in [CONNECTION, HELPER] {
             here.0.shift.push_task(&here, key);
@@ -143,9 +152,16 @@ impl Here {
             }
             self.0.signals.lock().unwrap().bell = false;
             self.0.shift.turn(self);
+            if self.0.later.swap(false, Ordering::Relaxed) {
+                self.answer();
+            }
             // While the other thread holds the baton, the loop comes back again and again.
             thread::yield_now();
         }
+    }
+
+    fn answer(&self) {
+        self.0.shift.with_tasks(self, || self.tell(CONNECTION));
     }
 
     /// One poll of the connection.
@@ -163,6 +179,7 @@ impl Here {
         drop(mail);
         if asks {
             world.calls.fetch_add(1, Ordering::Relaxed);
+            world.shift.starts();
             world.shift.push_call(self, ());
         } else if is_over {
             self.signal(|it| it.over = true);
@@ -199,7 +216,12 @@ impl Floor for Here {
             self.tell(HELPER);
             self.wait_until(|it| it.heard > before);
         }
-        self.0.shift.with_tasks(self, || self.tell(CONNECTION));
+        if self.0.kind == Kind::Later {
+            self.0.later.store(true, Ordering::Relaxed);
+        } else {
+            self.answer();
+        }
+        self.0.shift.started(self);
     }
 
     fn poll_kernel(&self) {
@@ -207,6 +229,16 @@ impl Floor for Here {
     }
 
     fn settle(&self) {}
+
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    fn rouse(&self) {
+        if !self.0.deaf {
+            self.signal(|it| it.roused = true);
+        }
+    }
 
     fn wake_kernel(&self) {
         self.signal(|it| it.kernel = true);
@@ -222,8 +254,12 @@ struct Standing(Here);
 
 impl Wait for Standing {
     fn for_news(&mut self, _: u64) -> bool {
-        self.0.wait_until(|it| it.kernel || it.over);
-        !self.0.0.signals.lock().unwrap().over
+        if self.0.0.deaf || !self.0.0.shift.has_ready() {
+            self.0.wait_until(|it| it.kernel || it.roused || it.over);
+        }
+        let mut signals = self.0.0.signals.lock().unwrap();
+        signals.roused = false;
+        !signals.over
     }
 
     fn for_loop(&mut self) -> bool {
@@ -236,20 +272,38 @@ impl Wait for Standing {
     }
 }
 
-fn check(kind: Kind, rounds: usize, stranger: bool) {
+/// Somebody else, in a thread of its own.
+#[derive(Clone, Copy, PartialEq)]
+enum Stranger {
+    Nobody,
+    /// It tells the other task something.
+    Tells,
+    /// Its calls are about to start, and do so.
+    Starts,
+    /// The same, and the thread that stands by is deaf.
+    StartsUnheard,
+}
+
+fn check(kind: Kind, rounds: usize, stranger: Stranger) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 20_000;
     builder.preemption_bound.get_or_insert(2);
     builder.check(move || {
-        let here = Here::new(kind, rounds);
+        let here = Here::new(kind, rounds, stranger == Stranger::StartsUnheard);
         let standing = here.clone();
         let other = thread::spawn(move || {
             let mut wait = Standing(standing.clone());
             standing.0.shift.stand_by(&standing, &mut wait);
         });
-        let told = stranger.then(|| {
+        if matches!(stranger, Stranger::Starts | Stranger::StartsUnheard) {
+            (0..2).for_each(|_| here.0.shift.starts());
+        }
+        let told = (stranger != Stranger::Nobody).then(|| {
             let here = here.clone();
-            thread::spawn(move || here.tell(HELPER))
+            thread::spawn(move || match stranger {
+                Stranger::Tells => here.tell(HELPER),
+                _ => (0..2).for_each(|_| here.0.shift.started(&here)),
+            })
         });
         here.turn_until_over();
         other.join().unwrap();
@@ -262,20 +316,28 @@ fn check(kind: Kind, rounds: usize, stranger: bool) {
 
 #[test]
 fn a_call_that_answers_leaves_nobody_waiting() {
-    check(Kind::Answers, 1, false);
+    check(Kind::Answers, 1, Stranger::Nobody);
 }
 
 #[test]
 fn calls_follow_each_other_whoever_runs_their_connection() {
-    check(Kind::Answers, 2, false);
+    check(Kind::Answers, 2, Stranger::Nobody);
 }
 
 #[test]
 fn while_a_call_blocks_the_loop_other_tasks_run_and_the_loop_goes_on_afterwards() {
-    check(Kind::Blocks, 1, false);
+    check(Kind::Blocks, 1, Stranger::Nobody);
 }
 
 #[test]
 fn what_a_third_thread_makes_ready_is_run() {
-    check(Kind::Answers, 1, true);
+    check(Kind::Answers, 1, Stranger::Tells);
+}
+
+#[test]
+fn what_is_put_off_for_calls_that_start_is_run_when_they_have() {
+    check(Kind::Answers, 1, Stranger::Starts);
+    check(Kind::Later, 1, Stranger::Starts);
+    check(Kind::Later, 1, Stranger::StartsUnheard);
+    check(Kind::Blocks, 1, Stranger::Starts);
 }

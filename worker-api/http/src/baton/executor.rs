@@ -22,7 +22,7 @@ use super::timers::Timers;
 use crate::accept::Gate;
 
 /// So long work goes on before the kernel is asked again what else there is.
-const TURN: Duration = Duration::from_millis(1);
+pub(super) const TURN: Duration = Duration::from_millis(1);
 /// A call that lasted no longer, with the work around it, leaves the caches as they were.
 const MOMENT: Duration = Duration::from_micros(20);
 /// A call that lasted so long is not the last of its kind: its thread takes the next one at once.

@@ -64,7 +64,8 @@ impl Baton {
         let same_call = sight.0.is_some_and(|seen| seen / CALL == now / CALL);
         sight.0 = Some(now);
         let calling = now & FREE != 0;
-        if !same_call && !(calling && is_long()) {
+        let lasts = same_call || (calling && is_long());
+        if !lasts {
             return Look::Again { calling };
         }
         // The call may have ended since, or another one begun: then there is more to see.

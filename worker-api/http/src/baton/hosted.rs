@@ -26,7 +26,7 @@ use worker_api::{Drain, Stage, Worker};
 
 pub use self::answer::{Answer, StreamBody};
 pub(super) use self::below::{Below, Hosted};
-pub use self::exchange::{Inquiry, Reply, RequestBody};
+pub use self::exchange::{Inquiry, Reply, RequestBody, Start};
 pub use self::socket::{Switched, Switching};
 
 use self::exchange::Caller;
@@ -44,8 +44,9 @@ use crate::setup::Setup;
 /// What answers requests on a loop that is not ours. All but [`stalled`](Self::stalled) is called
 /// on the loop's thread, within [`Driver::turn`], and may call the driver in its turn.
 pub trait LoopHandler: Send + Sync + 'static {
-    /// Takes a request; it is answered through what comes with it, now or later.
-    fn call(&self, inquiry: Inquiry);
+    /// Takes a request; it is answered through what comes with it, now or later. `start` is dropped
+    /// when the app has come to its first wait: see [`Start`].
+    fn call(&self, inquiry: Inquiry, start: Start);
 
     /// The worker's stage has changed.
     fn stage_changed(&self, _stage: Stage) {}
@@ -155,8 +156,9 @@ impl<H: LoopHandler> Driver<H> {
         self.turn();
     }
 
-    /// Does something that lets connections go on, an answer for example, and has them do so
-    /// before it returns. For the loop's thread.
+    /// Does something that lets connections go on, an answer for example, and has them do so: before
+    /// it returns, or soon after if calls of other requests are about to [start](Start). For the
+    /// loop's thread.
     pub fn with_connections<R>(&self, doing: impl FnOnce() -> R) -> R {
         // Who comes from elsewhere may have been there for long.
         self.desk.core.timers.tick();

@@ -6,6 +6,10 @@
 //! other thread takes the baton for one pass, and again for each event, until the loop is back.
 //! Calls of the app always wait for the loop.
 //!
+//! Where several calls are about to start, what they make ready is put off until the last one has
+//! started, or a millisecond has passed: answers are written together, which costs less than to go
+//! back and forth between the app and the connections, and to wake a client for each.
+//!
 //! | bits of the word | mean |
 //! |---|---|
 //! | 0 `HELD` | somebody holds the baton |
@@ -29,6 +33,10 @@ const ROUNDS: usize = 4;
 /// The baton, and what is done by whoever holds it.
 pub(crate) struct Shift<T, C> {
     word: AtomicU64,
+    /// Calls that are wanted and have not come to their first wait.
+    starting: AtomicU64,
+    /// 1 if tasks were put off, until somebody runs them.
+    put_off: AtomicU64,
     queue: Mutex<Queue<T, C>>,
 }
 
@@ -55,6 +63,10 @@ pub(crate) trait Floor {
     fn poll_kernel(&self);
     /// The baton will be put down next.
     fn settle(&self);
+    /// Whether it was put down some time ago.
+    fn is_stale(&self) -> bool;
+    /// Has the thread that stands by look, should the loop not turn soon.
+    fn rouse(&self);
     /// Makes the kernel have an event, so that somebody comes and asks it.
     fn wake_kernel(&self);
     /// Makes the loop turn.
@@ -81,6 +93,8 @@ impl<T, C> Shift<T, C> {
         };
         Self {
             word: AtomicU64::new(0),
+            starting: AtomicU64::new(0),
+            put_off: AtomicU64::new(0),
             queue: Mutex::new(queue),
         }
     }
@@ -135,7 +149,8 @@ impl<T, C> Shift<T, C> {
         }
     }
 
-    /// The loop's thread does something that makes tasks ready, and runs them.
+    /// The loop's thread does something that makes tasks ready, and runs them, unless other calls
+    /// are about to start.
     pub(crate) fn with_tasks<R>(
         &self,
         floor: &impl Floor<Task = T, Call = C>,
@@ -143,8 +158,34 @@ impl<T, C> Shift<T, C> {
     ) -> R {
         self.lock().tasks_expected = true;
         let result = doing();
+        if self.starting.load(Ordering::SeqCst) > 1 && !floor.is_stale() {
+            self.put_off.store(1, Ordering::SeqCst);
+            floor.rouse();
+            // Whoever was the last to start may have looked before: see `started`.
+            if self.starting.load(Ordering::SeqCst) > 0 {
+                return result;
+            }
+        }
         self.run_tasks(floor, false);
         result
+    }
+
+    /// A call is wanted, and will start.
+    pub(crate) fn starts(&self) {
+        self.starting.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It has come to its first wait, or to its end.
+    pub(crate) fn started(&self, floor: &impl Floor<Task = T, Call = C>) {
+        let is_last = self.starting.fetch_sub(1, Ordering::SeqCst) == 1;
+        if is_last && self.put_off.load(Ordering::SeqCst) != 0 {
+            floor.ring();
+        }
+    }
+
+    /// Whether a task waits for somebody to run it.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.lock().ready.is_empty()
     }
 
     /// On the loop's thread.
@@ -158,6 +199,7 @@ impl<T, C> Shift<T, C> {
         if ask {
             floor.poll_kernel();
         }
+        self.put_off.store(0, Ordering::SeqCst);
         self.run_ready(floor, || false);
         floor.settle();
         // In one addition: not held, and one turn more. Release: whoever takes it next sees what
@@ -176,7 +218,8 @@ impl<T, C> Shift<T, C> {
                     None => return,
                 }
             }
-            is_blocked = wait.is_due() && self.relieve(floor, turns);
+            let is_due = wait.is_due() || self.has_ready();
+            is_blocked = is_due && self.relieve(floor, turns);
             turns = self.turns();
         }
     }

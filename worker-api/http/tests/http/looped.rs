@@ -58,6 +58,26 @@ fn requests_are_read_while_the_loop_is_blocked_and_answered_after_it() {
 }
 
 #[test]
+fn an_answer_leaves_though_the_next_call_blocks_the_loop() {
+    let mut pod = pod();
+    let mut first = pod.connect();
+    first.ask("/block");
+    pod.expect("blocking");
+    let (mut quick, mut busy) = (pod.connect(), pod.connect());
+    for (client, path, count) in [(&mut quick, "/", 2), (&mut busy, "/block", 3)] {
+        client.ask(path);
+        pod.until("it is read", |pod| pod.row().in_flight == count);
+    }
+    pod.release();
+    // Both calls were to start in the same turn, so that the first one's answer was put off.
+    pod.expect("blocking");
+    assert_eq!(quick.reply().text(), "hello");
+    assert_eq!(first.reply().status, 200);
+    pod.release();
+    assert_eq!(busy.reply().status, 200);
+}
+
+#[test]
 fn idle_connections_are_drained_while_the_loop_is_blocked() {
     let mut pod = pod();
     let mut idle = pod.connect();

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode, header};
 use rustix::event::{PollFd, PollFlags};
 use worker_api::{Stage, Worker};
-use worker_http::hosted::{self, Answer, Driver, Inquiry, LoopHandler, Reply, RequestBody};
+use worker_http::hosted::{self, Answer, Driver, Inquiry, LoopHandler, Reply, RequestBody, Start};
 
 use crate::app::{Counts, LARGE, Side, give_hints, give_late_hint};
 
@@ -69,7 +69,7 @@ pub(crate) fn serve(worker: Worker, side: Arc<Side>, counts: Arc<Counts>) {
 }
 
 impl LoopHandler for Handler {
-    fn call(&self, inquiry: Inquiry) {
+    fn call(&self, inquiry: Inquiry, _start: Start) {
         let this = Arc::clone(&self.0);
         spawn(&self.0, async move { this.answer(inquiry).await });
     }

@@ -1,8 +1,11 @@
 //! The coroutine that a task of the loop runs: the app's, and then what is left to do for its
 //! request. That is cheaper than a task's callback, and no exception is left to the loop.
 
+use std::sync::{Mutex, PoisonError};
+
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
+use worker_http::hosted::Start;
 
 use super::ready::{Step, step};
 
@@ -27,18 +30,42 @@ pub(super) enum End {
 pub(super) struct Runner {
     app: Py<PyAny>,
     finish: Box<dyn Finish>,
+    /// Until the app has come to its first wait.
+    start: Mutex<Option<Start>>,
 }
 
 impl Runner {
-    pub(super) fn new(app: Bound<'_, PyAny>, finish: Box<dyn Finish>) -> Self {
+    pub(super) fn new(
+        app: Bound<'_, PyAny>,
+        finish: Box<dyn Finish>,
+        start: Option<Start>,
+    ) -> Self {
         Self {
             app: app.unbind(),
             finish,
+            start: Mutex::new(start),
         }
+    }
+
+    fn has_started(&self) {
+        let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = start.take();
+        drop(start);
+        drop(before);
     }
 
     /// What the app has come to: a future to wait for, or its end.
     fn go_on<'py>(
+        &self,
+        py: Python<'py>,
+        stepped: PyResult<Step<'py>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let come_to = self.come_to(py, stepped);
+        self.has_started();
+        come_to
+    }
+
+    fn come_to<'py>(
         &self,
         py: Python<'py>,
         stepped: PyResult<Step<'py>>,

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use slab::Slab;
 use worker_api::Stage;
-use worker_http::hosted::{Answer, Driver, Inquiry, LoopHandler};
+use worker_http::hosted::{Answer, Driver, Inquiry, LoopHandler, Start};
 
 use super::frames::Close;
 use super::handshake::{Offer, Wish};
@@ -51,11 +51,13 @@ const CLOSE_GRACE: f64 = 5.0;
 
 /// How a coroutine becomes a task.
 enum Tasks {
-    /// By the loop's own function: it has a factory of the app's, or cannot do better.
-    Loop,
+    /// By the loop's own function and a factory of the app's: it begins who knows when.
+    Factory,
     /// It begins at once, in this turn of the loop: the class, and the names of the arguments
     /// that say so.
     Eager(Py<PyAny>, Py<PyDict>),
+    /// By the loop's own function, which has it begin in the loop's next round.
+    Soon,
 }
 
 /// The driver's way to the site.
@@ -160,16 +162,21 @@ impl Site {
         &self,
         arguments: (Bound<'_, PyDict>, Bound<'_, PyAny>, Bound<'_, PyAny>),
         finish: Box<dyn Finish>,
+        start: Start,
     ) -> PyResult<()> {
         let py = arguments.0.py();
         let coroutine = self.app.bind(py).call1(arguments)?;
-        let runner = Bound::new(py, Runner::new(coroutine, finish))?;
+        let start = match self.tasks {
+            Tasks::Eager(..) | Tasks::Soon => Some(start),
+            Tasks::Factory => None,
+        };
+        let runner = Bound::new(py, Runner::new(coroutine, finish, start))?;
         match &self.tasks {
             Tasks::Eager(class, names) => {
                 let arguments = PyTuple::new(py, [runner])?;
                 class.bind(py).call(arguments, Some(names.bind(py)))?;
             }
-            Tasks::Loop => {
+            Tasks::Soon | Tasks::Factory => {
                 let event_loop = self.event_loop.bind(py);
                 event_loop.call_method1(intern!(py, "create_task"), (runner,))?;
             }
@@ -204,10 +211,10 @@ impl Site {
         }
     }
 
-    fn begin(self: &Arc<Self>, py: Python<'_>, inquiry: Inquiry) -> PyResult<()> {
+    fn begin(self: &Arc<Self>, py: Python<'_>, inquiry: Inquiry, start: Start) -> PyResult<()> {
         match Wish::of(&inquiry.head) {
-            Wish::Http => self.begin_talk(py, inquiry),
-            Wish::WebSocket(offer) => self.begin_socket(py, inquiry, offer),
+            Wish::Http => self.begin_talk(py, inquiry, start),
+            Wish::WebSocket(offer) => self.begin_socket(py, inquiry, offer, start),
             Wish::Wrong(parts) => {
                 let answer = Answer::bytes(Bytes::new());
                 let driver = self.driver()?;
@@ -217,13 +224,18 @@ impl Site {
         }
     }
 
-    fn begin_talk(self: &Arc<Self>, py: Python<'_>, inquiry: Inquiry) -> PyResult<()> {
+    fn begin_talk(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        inquiry: Inquiry,
+        start: Start,
+    ) -> PyResult<()> {
         let scope = self.scopes.of(py, Kind::Http, &inquiry)?;
         let talk = Bound::new(py, Talk::new(self, inquiry))?;
         let receive = talk.getattr(intern!(py, "receive"))?;
         let send = talk.getattr(intern!(py, "send"))?;
         let closing = talk::Closing(talk.clone().unbind());
-        let begun = self.run((scope, receive, send), Box::new(closing));
+        let begun = self.run((scope, receive, send), Box::new(closing), start);
         if let Err(error) = begun {
             talk.get().finish(py, &End::Raised(error));
         }
@@ -235,6 +247,7 @@ impl Site {
         py: Python<'_>,
         inquiry: Inquiry,
         offer: Offer,
+        start: Start,
     ) -> PyResult<()> {
         let scope = self.scopes.of(py, Kind::WebSocket, &inquiry)?;
         scope.set_item(intern!(py, "subprotocols"), &offer.protocols)?;
@@ -242,7 +255,7 @@ impl Site {
         let receive = socket.getattr(intern!(py, "receive"))?;
         let send = socket.getattr(intern!(py, "send"))?;
         let closing = websocket::Closing(socket.clone().unbind());
-        let begun = self.run((scope, receive, send), Box::new(closing));
+        let begun = self.run((scope, receive, send), Box::new(closing), start);
         if let Err(error) = begun {
             socket.get().finish(&socket, &End::Raised(error));
         }
@@ -264,9 +277,11 @@ impl Raise {
 impl Tasks {
     fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = event_loop.py();
-        let has_factory = !event_loop.call_method0("get_task_factory")?.is_none();
-        if has_factory || py.version_info() < (3, 12) {
-            return Ok(Self::Loop);
+        if !event_loop.call_method0("get_task_factory")?.is_none() {
+            return Ok(Self::Factory);
+        }
+        if py.version_info() < (3, 12) {
+            return Ok(Self::Soon);
         }
         let names = PyDict::new(py);
         names.set_item("loop", event_loop)?;
@@ -277,9 +292,9 @@ impl Tasks {
 }
 
 impl LoopHandler for Handler {
-    fn call(&self, inquiry: Inquiry) {
+    fn call(&self, inquiry: Inquiry, start: Start) {
         Python::attach(|py| {
-            if let Err(error) = self.0.begin(py, inquiry) {
+            if let Err(error) = self.0.begin(py, inquiry, start) {
                 self.0.report(py, "cannot begin a request", Some(&error));
             }
         });

@@ -13,7 +13,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::super::executor::{Core, Job, Task};
+use super::super::executor::{Core, Job, TURN, Task};
 use super::super::reactor::Reactor;
 use super::super::shift::{Floor, Shift};
 
@@ -111,7 +111,8 @@ impl Hosted {
         signal(&self.nudge);
     }
 
-    /// The loop turns: whoever stands by is not to be woken by each of its events.
+    /// The loop turns: whoever stands by is not to be woken by each of its events. Or it has put
+    /// something off.
     pub(super) fn rouse(&self) {
         if self.dozes.load(Ordering::Acquire) && self.dozes.swap(false, Ordering::AcqRel) {
             signal(&self.nudge);
@@ -148,6 +149,7 @@ impl Floor for Below<'_> {
 
     /// Sets the clock, if something is due before it rings; sees whether it is over.
     fn settle(&self) {
+        self.core.timers.begin_turn();
         if self.hosted.leaves.load(Ordering::Acquire) && !self.core.has_any_task() {
             self.ring();
         }
@@ -159,6 +161,14 @@ impl Floor for Below<'_> {
             *rings = Some(at);
             self.hosted.set_clock(left);
         }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.core.timers.turn() > TURN
+    }
+
+    fn rouse(&self) {
+        self.hosted.rouse();
     }
 
     fn wake_kernel(&self) {

@@ -18,6 +18,7 @@ use super::super::executor::{Core, Job};
 use super::super::files::Files;
 use super::super::lead::Lead;
 use super::answer::{Answer, Outflow, Told};
+use super::below::Below;
 use super::socket::Switching;
 use super::{Desk, LoopHandler};
 use crate::checks::Client;
@@ -237,6 +238,34 @@ impl fmt::Debug for Open {
     }
 }
 
+/// A request that goes to the app: dropped when its call has come to its first wait, or to its end.
+/// As long as there are others, what apps answer is written soon, and not at once.
+pub struct Start(Arc<Core>);
+
+impl Start {
+    fn new(core: &Arc<Core>) -> Self {
+        if let Lead::Hosted(hosted) = &core.lead {
+            hosted.shift.starts();
+        }
+        Self(Arc::clone(core))
+    }
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        let core = &*self.0;
+        if let Lead::Hosted(hosted) = &core.lead {
+            hosted.shift.started(&Below { core, hosted });
+        }
+    }
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Start")
+    }
+}
+
 /// The app as a hyper service, for one connection.
 pub(in crate::baton) struct Caller<H> {
     desk: Arc<Desk<H>>,
@@ -307,7 +336,7 @@ impl<H: LoopHandler> Asked<H> {
         };
         let call = Call {
             desk: Arc::clone(&self.desk),
-            inquiry: Mutex::new(Some(inquiry)),
+            inquiry: Mutex::new(Some((inquiry, Start::new(&self.desk.core)))),
         };
         self.desk.core.call(Arc::new(call));
         Called {
@@ -320,7 +349,7 @@ impl<H: LoopHandler> Asked<H> {
 /// A request on its way to the app.
 struct Call<H> {
     desk: Arc<Desk<H>>,
-    inquiry: Mutex<Option<Inquiry>>,
+    inquiry: Mutex<Option<(Inquiry, Start)>>,
 }
 
 impl<H: LoopHandler> Job for Call<H> {
@@ -331,8 +360,8 @@ impl<H: LoopHandler> Job for Call<H> {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         // What nobody waits for has not begun and need not.
-        if let Some(inquiry) = inquiry.filter(|it| !it.reply.is_gone()) {
-            self.desk.handler.call(inquiry);
+        if let Some((inquiry, start)) = inquiry.filter(|(it, _)| !it.reply.is_gone()) {
+            self.desk.handler.call(inquiry, start);
         }
     }
 }

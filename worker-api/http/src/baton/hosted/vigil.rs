@@ -94,7 +94,12 @@ impl<F: Fn(Duration)> Wait for Vigil<'_, F> {
     fn for_news(&mut self, mut turns: u64) -> bool {
         let Below { hosted, .. } = self.below;
         loop {
-            hosted.dozes.store(true, Ordering::Release);
+            hosted.dozes.store(true, Ordering::SeqCst);
+            if hosted.shift.has_ready() {
+                // Put off before it could be known that this thread sleeps.
+                hosted.dozes.store(false, Ordering::Release);
+                return self.goes_on();
+            }
             let limit = self.limit(turns);
             let came = self.poll(PollFlags::IN, limit);
             let was_roused = !hosted.dozes.swap(false, Ordering::AcqRel);
