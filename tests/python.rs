@@ -6,6 +6,7 @@ mod frameworks;
 mod hang;
 mod life;
 mod mistakes;
+mod mount;
 mod sockets;
 mod wsgi;
 

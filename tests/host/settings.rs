@@ -89,6 +89,25 @@ fn the_config_and_the_app_may_be_modules_of_a_folder_that_is_named() {
 }
 
 #[test]
+fn what_concerns_asgi_apps_alone_may_be_a_flag() {
+    let site = Site::new();
+    let flags = ["--root-path", "/x", "--websocket-max-message-size=9"];
+    let said = site.run(&[], &[&["config", "main:app"][..], &flags].concat());
+    let told = [
+        ("root_path", "= \"/x\" ", "# --root-path"),
+        (
+            "ws_max_message_size",
+            "= 9 ",
+            "# --websocket-max-message-size",
+        ),
+    ];
+    for (key, value, origin) in told {
+        let line = line(&said.out, key);
+        assert!(line.contains(value) && line.ends_with(origin), "{line}");
+    }
+}
+
+#[test]
 fn a_config_module_that_is_not_there_is_told() {
     let site = Site::new();
     let said = site.run(&[], &["check", "-c", "python:no.such", "main:app"]);

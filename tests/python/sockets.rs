@@ -27,6 +27,33 @@ fn a_websocket_is_told_1012_when_its_worker_is_replaced() {
     server.shut_down();
 }
 
+#[test]
+fn a_websocket_whose_client_says_no_good_bye_is_cut_off_after_the_grace() {
+    let builder = need!(fastapi(), "the package, and FastAPI");
+    // The usual grace of 5 s would be ended by force.
+    let builder = builder.set("shutdown.drain_timeout", "2s");
+    let server = builder.set("python.ws_close_grace", "10ms").start();
+    let mut connection = talk(&server);
+    server.signal(Signal::TERM);
+    // It reads, and neither says good-bye nor closes.
+    connection.wait_closed().unwrap();
+    server.expect_exit(0);
+}
+
+#[test]
+fn a_websocket_takes_no_message_that_is_longer_than_it_may_be() {
+    let builder = need!(fastapi(), "the package, and FastAPI");
+    let server = builder.set("python.ws_max_message_size", 2).start();
+    let mut connection = server.connect();
+    connection.send(HELLO).unwrap();
+    let all = connection.wait_closed().unwrap();
+    // 1009: too long.
+    let close = [0x88, 2, 0x03, 0xf1];
+    let found = all.windows(4).any(|four| four == close);
+    assert!(found, "{all:?}");
+    server.shut_down();
+}
+
 fn fastapi() -> Option<Builder> {
     hosted("fastapi_app:app", "fastapi")
 }

@@ -51,17 +51,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--paste", "--paster", "--paste-global"],
         "name the app as module:attribute",
     ),
-    (
-        &["--root-path"],
-        "set SCRIPT_NAME in the environment, or the framework's own root path",
-    ),
-    (
-        &[
-            "--asgi-disconnect-grace-period",
-            "--websocket-max-message-size",
-        ],
-        LEAVE_OUT,
-    ),
+    (&["--asgi-disconnect-grace-period"], LEAVE_OUT),
     (
         &["--http-protocols", "--protocol", "--uwsgi-allow-from"],
         "workers speak HTTP/1.1; leave it out",

@@ -260,6 +260,12 @@ pub struct Python {
     pub event_loop: Loop,
     /// Whether an ASGI app is told of its start and end.
     pub lifespan: Lifespan,
+    /// Where an ASGI app is mounted.
+    pub root_path: Option<String>,
+    /// Bytes of a WebSocket's longest message; 0: any number.
+    pub ws_max_message_size: u64,
+    /// So long a WebSocket's peer has to say good-bye.
+    pub ws_close_grace: Duration,
     /// Folders to import from, before all others; they begin at `chdir`.
     pub path: Vec<PathBuf>,
     /// The gunicorn config file.

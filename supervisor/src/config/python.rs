@@ -17,12 +17,15 @@ use super::settings::{self, Support};
 use super::{App, Level, Python, checks};
 
 /// The settings that only a Python app has.
-const OF_PYTHON: [&str; 7] = [
+const OF_PYTHON: [&str; 10] = [
     "python.config",
     "python.path",
     "python.interface",
     "python.loop",
     "python.lifespan",
+    "python.root_path",
+    "python.ws_max_message_size",
+    "python.ws_close_grace",
     "python.executable",
     "workers.preload",
 ];
@@ -328,6 +331,9 @@ pub(crate) fn settle(layers: &mut Layers, app_optional: bool) {
         interface: draft.python.interface,
         event_loop: draft.python.event_loop,
         lifespan: draft.python.lifespan,
+        root_path: draft.python.root_path.clone(),
+        ws_max_message_size: draft.python.ws_max_message_size,
+        ws_close_grace: draft.python.ws_close_grace,
         path: draft.python.path.clone(),
         config: draft.python.config.0.clone(),
     });

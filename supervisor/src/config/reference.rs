@@ -169,16 +169,12 @@ fn the_template_is_valid_and_equals_the_defaults() {
 #[test]
 fn what_the_template_leaves_out_is_valid_too() {
     // A commented setting is `# key = value`; every other comment is prose.
-    // The example of the app is a program, which has no use for a gunicorn config file; and only
-    // root can have workers run as others.
+    // The example of the app is a program, which has no use for what only Python apps have; and
+    // only root can have workers run as others.
     let is_root = nix::unistd::geteuid().is_root();
-    let others: &[&str] = if is_root {
-        &[]
-    } else {
-        &["security.user", "security.group"]
-    };
-    let fits =
-        || settings::all().filter(|s| s.path != "python.config" && !others.contains(&s.path));
+    let of_root = |path: &str| matches!(path, "security.user" | "security.group");
+    let has_a_use = |path: &str| !path.starts_with("python.") && (is_root || !of_root(path));
+    let fits = || settings::all().filter(|s| has_a_use(s.path));
     let known = |line: &str| fits().any(|s| line == format!("# {} = {}", s.key(), s.example));
     let whole: Vec<_> = template()
         .lines()

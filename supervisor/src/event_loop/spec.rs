@@ -209,6 +209,13 @@ impl Spec {
             set("GRACEFORK_PYTHON_INTERFACE", python.interface.name().into());
             set("GRACEFORK_PYTHON_LOOP", python.event_loop.name().into());
             set("GRACEFORK_PYTHON_LIFESPAN", python.lifespan.name().into());
+            if let Some(root_path) = &python.root_path {
+                set("GRACEFORK_PYTHON_ROOT_PATH", root_path.into());
+            }
+            let limit = python.ws_max_message_size.to_string();
+            set("GRACEFORK_PYTHON_WS_MAX_MESSAGE_SIZE", limit.into());
+            let grace = micros(python.ws_close_grace);
+            set("GRACEFORK_PYTHON_WS_CLOSE_GRACE_USEC", grace.into());
             if let Some(config) = &python.config {
                 set("GRACEFORK_PYTHON_CONFIG", config.to_os_string());
             }

@@ -164,6 +164,7 @@ def _overlay(
         "limit_request_line": "GRACEFORK_LIMIT_REQUEST_LINE",
         "limit_request_fields": "GRACEFORK_LIMIT_REQUEST_FIELDS",
         "limit_request_field_size": "GRACEFORK_LIMIT_REQUEST_FIELD_SIZE",
+        "websocket_max_message_size": "GRACEFORK_PYTHON_WS_MAX_MESSAGE_SIZE",
         "user": "GRACEFORK_UID",
         "group": "GRACEFORK_GID",
     }
@@ -176,6 +177,8 @@ def _overlay(
     values.update(
         {name: int(environ[key]) // _MICROSECONDS for name, key in times.items() if key in environ}
     )
+    if "GRACEFORK_PYTHON_ROOT_PATH" in environ:
+        values["root_path"] = environ["GRACEFORK_PYTHON_ROOT_PATH"]
     if "GRACEFORK_PRELOAD" in environ:
         values["preload_app"] = environ["GRACEFORK_PRELOAD"] == "1"
     if "GRACEFORK_LOG_LEVEL" in environ:

@@ -131,6 +131,10 @@ def _path(value: str) -> Keys:
     return {"python.path": [folder.strip() for folder in value.split(",") if folder.strip()]}
 
 
+def _root_path(value: str) -> Keys:
+    return {"python.root_path": "/" + value.lstrip("/")} if value.strip("/") else {}
+
+
 def _level(value: str) -> Keys:
     return {"log.level": _LEVELS.get(value.lower(), "info")}
 
@@ -155,6 +159,8 @@ _CONVERSIONS: dict[str, Callable[[Any], Keys]] = {
     "preload_app": _as_is("workers.preload"),
     "asgi_loop": _as_is("python.loop"),
     "asgi_lifespan": _as_is("python.lifespan"),
+    "websocket_max_message_size": _as_is("python.ws_max_message_size"),
+    "root_path": _root_path,
     "limit_request_line": _at_most("http.limit_request_line", _MOST_OF_A_LINE),
     "limit_request_fields": _at_most("http.limit_request_fields", _MOST_FIELDS),
     "limit_request_field_size": _as_is("http.limit_request_field_size"),

@@ -160,7 +160,12 @@ def _workers() -> Iterator[Setting]:
     yield _key(
         "asgi_lifespan", "auto", check.one_of("auto", "on", "off", none="auto"), "python.lifespan"
     )
-    yield _file("websocket_max_message_size", 16 * 1024 * 1024, check.number, "as under gunicorn")
+    yield _key(
+        "websocket_max_message_size",
+        16 * 1024 * 1024,
+        check.number,
+        "python.ws_max_message_size",
+    )
     yield _none(
         "asgi_disconnect_grace_period",
         3,
@@ -196,11 +201,12 @@ def _requests() -> Iterator[Setting]:
         check.networks,
         "`forwarded_allow_ips` says whose PROXY headers are believed, too",
     )
-    yield _file(
+    yield _key(
         "root_path",
         "",
         check.text,
-        "of ASGI; WSGI takes `SCRIPT_NAME` from the environment, as under gunicorn",
+        "python.root_path",
+        note="of ASGI; WSGI takes `SCRIPT_NAME` from the environment, as under gunicorn",
     )
     yield _none(
         "secure_scheme_headers",

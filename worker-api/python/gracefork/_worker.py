@@ -106,12 +106,17 @@ def _options(worker: Worker, server: Server) -> dict[str, Any]:
         "script_name": os.environ.get("SCRIPT_NAME", ""),
         "root_path": cfg.root_path or "",
         "ws_max_message_size": cfg.websocket_max_message_size,
-        "hang_timeout": int(os.environ.get("GRACEFORK_HANG_TIMEOUT_USEC", "0")) / 1_000_000,
+        "ws_close_grace": _seconds("GRACEFORK_PYTHON_WS_CLOSE_GRACE_USEC", "5000000"),
+        "hang_timeout": _seconds("GRACEFORK_HANG_TIMEOUT_USEC"),
         "worker": worker,
         "request": Request,
         "pre_request": cfg.pre_request,
         "post_request": cfg.post_request,
     }
+
+
+def _seconds(name: str, default: str = "0") -> float:
+    return int(os.environ.get(name, default)) / 1_000_000
 
 
 def _hook(name: str, function: Any, *arguments: Any) -> None:

@@ -200,6 +200,8 @@ class Translating(Case):
             backlog = 64
             pidfile = "/run/app.pid"
             pythonpath = "src, /opt/lib"
+            root_path = "shop"
+            websocket_max_message_size = 65536
             """
         )
         self.assertEqual(
@@ -226,6 +228,8 @@ class Translating(Case):
                 "listen.backlog": 64,
                 "pidfile": "/run/app.pid",
                 "python.path": ["src", "/opt/lib"],
+                "python.root_path": "/shop",
+                "python.ws_max_message_size": 65536,
             },
         )
 

@@ -46,7 +46,8 @@ grace_period = "75s"
 access_format = "%(h)s \"%(r)s\""
 
 [python]
-# for post_fork, root_path
+root_path = "/api"
+# for post_fork
 config = "gunicorn_config.py"
 """
 

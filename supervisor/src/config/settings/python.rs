@@ -43,6 +43,33 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..UNSAID
     },
     Setting {
+        path: "python.root_path",
+        support: Now(|draft| &mut draft.python.root_path),
+        example: r#""/shop""#,
+        doc: "Where an ASGI app is mounted by the proxy in front of it: `root_path` of its scopes. A WSGI app takes SCRIPT_NAME from the environment.",
+        flags: &["--root-path"],
+        gunicorn: Some("root_path"),
+        ..UNSAID
+    },
+    Setting {
+        path: "python.ws_max_message_size",
+        support: Now(|draft| &mut draft.python.ws_max_message_size),
+        default: "16777216",
+        example: "65536",
+        doc: "Bytes of the longest message that a WebSocket takes; 0 is any number. Beyond: it is closed with 1009.",
+        flags: &["--websocket-max-message-size"],
+        gunicorn: Some("websocket_max_message_size"),
+        ..UNSAID
+    },
+    Setting {
+        path: "python.ws_close_grace",
+        support: Now(|draft| &mut draft.python.ws_close_grace),
+        default: r#""5s""#,
+        example: r#""1s""#,
+        doc: "When a worker leaves, its WebSockets are told (1001, or 1012 where another worker takes over). So long their clients have to say good-bye before they are cut off.",
+        ..UNSAID
+    },
+    Setting {
         path: "python.path",
         support: Now(|draft| &mut draft.python.path),
         default: "[]",

@@ -90,7 +90,10 @@ impl Site {
             app: app.unbind(),
             sockets: Mutex::default(),
             farewell: OnceLock::new(),
-            message_limit: option(options, "ws_max_message_size")?.unwrap_or(MESSAGE_LIMIT),
+            message_limit: match option(options, "ws_max_message_size")? {
+                Some(0) => usize::MAX,
+                limit => limit.unwrap_or(MESSAGE_LIMIT),
+            },
             close_grace: option(options, "ws_close_grace")?.unwrap_or(CLOSE_GRACE),
         })
     }
