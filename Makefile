@@ -135,6 +135,8 @@ wrk:
 # One by one: what cannot be built here is left out of the comparison, which says so.
 $(BENCH_VENV)/ready: tests/bench/python/requirements.txt
 	$(PYTHON) -m venv $(BENCH_VENV)
+	@echo "Installing libev-dev, which bjoern is built with: apt-get install libev-dev"
+	@apt-get install -y -qq libev-dev >/dev/null 2>&1 || echo "No libev-dev to be had here"
 	@while read -r package; do \
 		echo "Installing $$package"; \
 		$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$package" || echo "No $$package to be had here"; \
