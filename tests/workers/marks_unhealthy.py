@@ -8,8 +8,8 @@ app = App().start()
 
 
 def unhealthy(*_):
-    say("is unhealthy now")
     app.healthy = False
+    say("is unhealthy now")
 
 
 signal.signal(signal.SIGTERM, unhealthy)

@@ -18,6 +18,8 @@ pub(crate) struct Oldest {
     last_ticket: u64,
     /// By their tickets; the first and the last one have not left.
     waiting: VecDeque<Waiting>,
+    /// How many of them have left.
+    left: usize,
     /// Whose ticket has got an entry.
     promoted: [Option<u64>; ENTRIES],
 }
@@ -42,6 +44,7 @@ impl Oldest {
             free: (1 << ENTRIES) - 1,
             last_ticket: 0,
             waiting: VecDeque::new(),
+            left: 0,
             promoted: [None; ENTRIES],
         }
     }
@@ -77,8 +80,9 @@ impl Oldest {
     }
 
     fn wait(&mut self, request: &Noted) -> Place {
-        if self.waiting.len() >= MOST_WAITING {
+        if self.waiting.len() >= MOST_WAITING && self.left > 0 {
             self.waiting.retain(|it| it.request.is_some());
+            self.left = 0;
         }
         if self.waiting.len() >= MOST_WAITING {
             return Place::Nowhere;
@@ -96,9 +100,11 @@ impl Oldest {
         let place = self.waiting.binary_search_by_key(&ticket, |it| it.ticket);
         if let Ok(place) = place {
             self.waiting[place].request = None;
+            self.left += 1;
         }
         while self.waiting.back().is_some_and(|it| it.request.is_none()) {
             self.waiting.pop_back();
+            self.left -= 1;
         }
         self.skip_those_who_left();
     }
@@ -120,6 +126,7 @@ impl Oldest {
     fn skip_those_who_left(&mut self) {
         while self.waiting.front().is_some_and(|it| it.request.is_none()) {
             self.waiting.pop_front();
+            self.left -= 1;
         }
     }
 
@@ -213,6 +220,8 @@ mod tests {
             }
         }
         assert!(oldest.waiting.len() < MOST_WAITING);
+        let left = oldest.waiting.iter().filter(|it| it.request.is_none());
+        assert_eq!(left.count(), oldest.left);
         assert_eq!(shown(&row), [1, 2, 3, 4, 5, 6, 7, 8]);
         oldest.leave(&row, &long[0]);
         assert_eq!(shown(&row), [2, 3, 4, 5, 6, 7, 8, 9]);

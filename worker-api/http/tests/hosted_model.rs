@@ -161,7 +161,7 @@ impl Here {
     }
 
     fn answer(&self) {
-        self.0.shift.with_tasks(self, || self.tell(CONNECTION));
+        self.0.shift.with_tasks_soon(self, || self.tell(CONNECTION));
     }
 
     /// One poll of the connection.

@@ -6,17 +6,21 @@ import base64
 import os
 import struct
 import unittest
+from functools import cached_property
 
-from pod import Client, PodCase
+from pod import Answer, Client, PodCase
 
 SOURCE = """
-import asyncio
+import asyncio, time
 
 async def app(scope, receive, send):
     if scope["type"] == "websocket":
         await globals()[scope["path"].strip("/")](scope, receive, send)
     elif scope["type"] == "http":
         await receive()
+        if scope["path"] == "/block":
+            print("blocking", flush=True)
+            time.sleep(0.5)
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": b"hello"})
 
@@ -59,6 +63,11 @@ async def close(scope, receive, send):
         await send({"type": "websocket.send", "text": "late"})
     except OSError:
         print("OSError", flush=True)
+
+async def turns_away(scope, receive, send):
+    await accept(receive, send)
+    await send({"type": "websocket.send", "text": "no"})
+    await send({"type": "websocket.close", "code": 4401})
 
 async def returns(scope, receive, send):
     await accept(receive, send)
@@ -119,7 +128,10 @@ class WebSocket:
     def __init__(self, pod, path: str, fields: str = "") -> None:
         self.client: Client = pod.connect()
         self.client.ask(path, fields=HANDSHAKE + fields)
-        self.answer = self.client.answer()
+
+    @cached_property
+    def answer(self) -> Answer:
+        return self.client.answer()
 
     def send(self, opcode: int, data: bytes | str = b"", final: bool = True, **more) -> None:
         data = data.encode() if isinstance(data, str) else data
@@ -171,6 +183,12 @@ class WebSockets(PodCase):
         return self.another(path, fields)
 
     def another(self, path: str, fields: str = "") -> WebSocket:
+        socket = self.asking(path, fields)
+        self.assertIsNotNone(socket.answer)
+        return socket
+
+    def asking(self, path: str, fields: str = "") -> WebSocket:
+        """One that has not read its answer."""
         socket = WebSocket(self.running, path, fields)
         self.addCleanup(socket.client.close)
         return socket
@@ -260,6 +278,19 @@ class WebSockets(PodCase):
         self.assertEqual(self.open("/returns").closed(), 1000)
         self.assertEqual(self.another("/raises").closed(), 1011)
         self.running.until_written("as told")
+
+    def test_sockets_that_come_together_are_each_told_all_that_the_app_says(self):
+        # They are read while the loop is blocked, and begin in one turn of it.
+        self.running = self.pod(SOURCE)
+        busy = self.running.connect()
+        self.addCleanup(busy.close)
+        busy.ask("/block")
+        self.running.until_written("blocking")
+        for socket in [self.asking("/turns_away") for _ in range(8)]:
+            self.assertEqual(socket.answer.status, 101)
+            self.assertEqual(socket.receive(), (TEXT, b"no"))
+            self.assertEqual(socket.closed(), 4401)
+        self.assertEqual(busy.answer().text, "hello")
 
     def test_a_peer_that_does_not_answer_a_close_is_cut_off(self):
         socket = self.open("/close", ws_close_grace=0.1)

@@ -156,13 +156,25 @@ impl<H: LoopHandler> Driver<H> {
         self.turn();
     }
 
-    /// Does something that lets connections go on, an answer for example, and has them do so: before
-    /// it returns, or soon after if calls of other requests are about to [start](Start). For the
-    /// loop's thread.
+    /// Does something that lets connections go on, a request for more of a body for example, and has
+    /// them do so before it returns. For the loop's thread.
     pub fn with_connections<R>(&self, doing: impl FnOnce() -> R) -> R {
-        // Who comes from elsewhere may have been there for long.
-        self.desk.core.timers.tick();
+        let doing = || self.then_look_at_the_clock(doing);
         self.hosted().shift.with_tasks(&self.below(), doing)
+    }
+
+    /// The same for an answer: it may be written soon after, together with others, if calls of other
+    /// requests are about to [start](Start).
+    pub fn with_connections_soon<R>(&self, doing: impl FnOnce() -> R) -> R {
+        let doing = || self.then_look_at_the_clock(doing);
+        self.hosted().shift.with_tasks_soon(&self.below(), doing)
+    }
+
+    /// Who comes from elsewhere may have been there for long.
+    fn then_look_at_the_clock<R>(&self, doing: impl FnOnce() -> R) -> R {
+        let result = doing();
+        self.desk.core.timers.tick();
+        result
     }
 
     /// A waker for use with the driver's polls: whoever wakes it, `job` runs on the loop's thread.

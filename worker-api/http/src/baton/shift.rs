@@ -6,8 +6,8 @@
 //! other thread takes the baton for one pass, and again for each event, until the loop is back.
 //! Calls of the app always wait for the loop.
 //!
-//! Where several calls are about to start, what they make ready is put off until the last one has
-//! started, or a millisecond has passed: answers are written together, which costs less than to go
+//! Where several calls are about to start, answers are put off until the last one has started, or
+//! one of them comes a millisecond later: they are written together, which costs less than to go
 //! back and forth between the app and the connections, and to wake a client for each.
 //!
 //! | bits of the word | mean |
@@ -141,7 +141,12 @@ impl<T, C> Shift<T, C> {
             if calls.is_empty() {
                 return;
             }
-            calls.into_iter().for_each(|call| floor.call(call));
+            for call in calls {
+                floor.call(call);
+                if floor.is_stale() && self.put_off.load(Ordering::SeqCst) != 0 {
+                    self.run_tasks(floor, false);
+                }
+            }
             self.run_tasks(floor, false);
         }
         if self.is_called() {
@@ -149,8 +154,7 @@ impl<T, C> Shift<T, C> {
         }
     }
 
-    /// The loop's thread does something that makes tasks ready, and runs them, unless other calls
-    /// are about to start.
+    /// The loop's thread does something that makes tasks ready, and runs them.
     pub(crate) fn with_tasks<R>(
         &self,
         floor: &impl Floor<Task = T, Call = C>,
@@ -158,7 +162,22 @@ impl<T, C> Shift<T, C> {
     ) -> R {
         self.lock().tasks_expected = true;
         let result = doing();
+        self.run_tasks(floor, false);
+        result
+    }
+
+    /// The same, but what was made ready is put off if other calls are about to start.
+    pub(crate) fn with_tasks_soon<R>(
+        &self,
+        floor: &impl Floor<Task = T, Call = C>,
+        doing: impl FnOnce() -> R,
+    ) -> R {
+        self.lock().tasks_expected = true;
+        let result = doing();
         if self.starting.load(Ordering::SeqCst) > 1 && !floor.is_stale() {
+            if !self.is_ready() {
+                return result;
+            }
             self.put_off.store(1, Ordering::SeqCst);
             floor.rouse();
             // Whoever was the last to start may have looked before: see `started`.

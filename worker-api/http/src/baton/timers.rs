@@ -23,7 +23,7 @@ struct Shared {
     start_nanos: u64,
     /// One look at the kernel's clock serves a turn of the loop.
     hand: Hand,
-    /// When the kernel was last asked for events; likewise.
+    /// When the turn began that lasts; likewise.
     turn: AtomicU64,
     alarms: Mutex<Alarms>,
 }
@@ -79,7 +79,8 @@ impl Timers {
         &self.shared.hand
     }
 
-    /// A turn of the loop begins.
+    /// A turn begins: whoever holds the baton is back from the kernel, or, where a foreign loop hosts
+    /// the driver, has put it down.
     pub(super) fn begin_turn(&self) {
         self.shared.turn.store(self.nanos(), Ordering::Relaxed);
     }

@@ -92,10 +92,12 @@ impl<T> Link<T> {
 
     /// All that HTTP had is written to the socket.
     pub(crate) fn flushed(&self) {
-        self.owes.store(false, Ordering::Relaxed);
         if !self.handed_over.load(Ordering::Relaxed) {
+            // Once a head is out, no hint may come between it and the rest, however late it is told.
+            self.owes.store(self.has_answer(), Ordering::Relaxed);
             return;
         }
+        self.owes.store(false, Ordering::Relaxed);
         self.handed_over.store(false, Ordering::Relaxed);
         let request = {
             let mut shared = self.lock_life();

@@ -100,7 +100,7 @@ fn poll(this: &Arc<Loop>, task: &Arc<Mutex<Option<BoxFuture>>>) {
     let mut future = task.lock().unwrap();
     if let Some(running) = &mut *future {
         let mut cx = Context::from_waker(&waker);
-        if driver.with_connections(|| running.as_mut().poll(&mut cx).is_ready()) {
+        if driver.with_connections_soon(|| running.as_mut().poll(&mut cx).is_ready()) {
             *future = None;
         }
     }

@@ -126,7 +126,7 @@ impl Speech {
         let Ok(driver) = site.driver() else {
             return;
         };
-        driver.with_connections(move || {
+        driver.with_connections_soon(move || {
             if let Said::Nothing | Said::Start(_) = said {
                 let (parts, answer) = internal_error();
                 reply.send(parts, answer);
@@ -183,7 +183,7 @@ impl Speech {
         let body = body(message)?;
         part.left = rest(part.left, body.len(), more)?;
         if let Some(stream) = &part.stream {
-            self.site.driver()?.with_connections(|| {
+            self.site.driver()?.with_connections_soon(|| {
                 if !body.is_empty() {
                     stream.push(body)?;
                 }
@@ -215,7 +215,7 @@ impl Speech {
             return Err(PyRuntimeError::new_err("trailers come in one message"));
         }
         let driver = self.site.driver()?;
-        driver.with_connections(|| stream.finish(Some(trailers)));
+        driver.with_connections_soon(|| stream.finish(Some(trailers)));
         Ok(Said::All)
     }
 
@@ -231,7 +231,7 @@ impl Speech {
 
     fn answer(&self, reply: &Reply, parts: http::response::Parts, answer: Answer) -> PyResult<()> {
         let driver = self.site.driver()?;
-        driver.with_connections(|| reply.send(parts, answer));
+        driver.with_connections_soon(|| reply.send(parts, answer));
         Ok(())
     }
 }
