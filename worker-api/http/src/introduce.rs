@@ -1,7 +1,5 @@
 //! What the app gets to know of a request, and what not, besides what hyper says.
 
-use std::cell::Cell;
-
 use bytes::Bytes;
 use http::Request;
 use worker_api::AllowedIps;
@@ -9,10 +7,6 @@ use worker_api::AllowedIps;
 use crate::checks::Client;
 use crate::hints::EarlyHints;
 use crate::link::Beginning;
-
-thread_local! {
-    static HANDED: Cell<Option<Handed>> = const { Cell::new(None) };
-}
 
 /// The target of a request as it was sent: an extension of the requests whose
 /// [`uri`](Request::uri) may not show it so. That drops a fragment, shows ``"<>` `` percent-encoded,
@@ -22,30 +16,19 @@ pub struct RawTarget(pub Bytes);
 
 /// What comes with a request besides itself.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub struct Introduction {
     /// Who has sent it.
-    pub(crate) client: Client,
+    pub client: Client,
     /// The way to its hints, if it may have any.
-    pub(crate) hints: Option<EarlyHints>,
+    pub hints: Option<EarlyHints>,
 }
 
-/// What comes with the request with which the service is being called: for a driver whose
-/// [`Setup`](crate::Setup) says that it asks. A map of extensions costs three allocations.
-pub(crate) fn handed() -> Handed {
-    HANDED.take().unwrap_or_else(|| Handed {
-        client: Client::direct(None),
-        hints: None,
-    })
-}
-
-/// Adds what is known of the client, what hyper does not show, and the way to early hints.
+/// Tells who has sent a request, and adds to it what hyper does not show.
 pub(crate) fn introduce<B>(
     request: &mut Request<B>,
     beginning: Beginning,
-    hints: Option<EarlyHints>,
     believed: &AllowedIps,
-    hand: bool,
-) {
+) -> Client {
     let mut client = beginning.client;
     if let Some(oddity) = beginning.oddity {
         if oddity.forwarded {
@@ -57,12 +40,5 @@ pub(crate) fn introduce<B>(
             request.extensions_mut().insert(RawTarget(target.into()));
         }
     }
-    if hand {
-        HANDED.set(Some(Handed { client, hints }));
-        return;
-    }
-    request.extensions_mut().insert(client);
-    if let Some(hints) = hints {
-        request.extensions_mut().insert(hints);
-    }
+    client
 }

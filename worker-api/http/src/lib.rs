@@ -41,7 +41,7 @@ pub use error::ServeError;
 pub use hints::{EarlyHints, HintsTooLong};
 pub use http;
 pub use hyper::ext::ReasonPhrase;
-pub use introduce::RawTarget;
+pub use introduce::{Introduction, RawTarget};
 pub use io::Socket;
 pub use service::App;
 pub use setup::Setup;

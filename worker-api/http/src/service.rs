@@ -15,21 +15,28 @@ use pin_project_lite::pin_project;
 
 use crate::checks::Refusal;
 use crate::hints::{EarlyHints, Hinted};
-use crate::introduce::introduce;
+use crate::introduce::{Introduction, introduce};
 use crate::link::Link;
 use crate::setup::Setup;
 
 /// An error as hyper takes it.
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A hyper service that a connection can serve: from [`Incoming`] to any body of [`Bytes`].
+/// What answers the requests of a connection.
 ///
-/// Every such service has it; it is not to be implemented.
-pub trait App:
-    Service<Request<Incoming>, Response = Response<Self::Answer>, Error: Into<BoxError>>
-{
+/// Every hyper service from [`Incoming`] to any body of [`Bytes`] does, and has what comes with a
+/// request as extensions of it. What is none gets that without them: a map of extensions costs a
+/// request three allocations.
+pub trait App {
     /// The body of a response.
     type Answer: Body<Data = Bytes, Error: Into<BoxError>> + 'static;
+    /// Why there is no response; the connection ends then.
+    type Error: Into<BoxError>;
+    /// A request on its way to a response.
+    type Future: Future<Output = Result<Response<Self::Answer>, Self::Error>>;
+
+    /// Answers a request.
+    fn answer(&self, request: Request<Incoming>, introduction: Introduction) -> Self::Future;
 }
 
 impl<S, B> App for S
@@ -38,6 +45,18 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {
     type Answer = B;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn answer(&self, mut request: Request<Incoming>, introduction: Introduction) -> S::Future {
+        let Introduction { client, hints } = introduction;
+        let extensions = request.extensions_mut();
+        extensions.insert(client);
+        if let Some(hints) = hints {
+            extensions.insert(hints);
+        }
+        self.call(request)
+    }
 }
 
 pub(crate) struct Counted<S, T> {
@@ -73,10 +92,9 @@ impl<S: App, T: Send + 'static> Service<Request<Incoming>> for Counted<S, T> {
             let hints = beginning
                 .hinted
                 .map(|number| EarlyHints::new(link(), number));
-            let hand = self.link.setup.hands_over;
-            introduce(&mut request, beginning, hints, believed, hand);
+            let client = introduce(&mut request, beginning, believed);
             Answer::App {
-                future: self.app.call(request),
+                future: (self.app).answer(request, Introduction { client, hints }),
             }
         };
         Exchange {

@@ -31,14 +31,12 @@ pub struct Setup {
     pub(crate) http: http1::Builder,
     /// When requests begin and end.
     pub(crate) clock: Clock,
-    /// The driver asks for what comes with a request; else that is in extensions of it.
-    pub(crate) hands_over: bool,
 }
 
 impl Setup {
     /// Limits and counters as `worker` has them.
     pub fn new(worker: &Worker) -> Arc<Self> {
-        Self::with(worker, None, Clock::Kernel, false)
+        Self::with(worker, None, Clock::Kernel)
     }
 
     /// The same for the baton driver; with `threads` if it calls the app on threads of its own, on
@@ -48,15 +46,10 @@ impl Setup {
         threads: Option<NonZeroUsize>,
         hand: &Hand,
     ) -> Arc<Self> {
-        Self::with(worker, threads, Clock::Turn(hand.clone()), true)
+        Self::with(worker, threads, Clock::Turn(hand.clone()))
     }
 
-    fn with(
-        worker: &Worker,
-        threads: Option<NonZeroUsize>,
-        clock: Clock,
-        hands_over: bool,
-    ) -> Arc<Self> {
+    fn with(worker: &Worker, threads: Option<NonZeroUsize>, clock: Clock) -> Arc<Self> {
         let settings = worker.settings();
         let mut http = http1::Builder::new();
         // One timer for each connection, and it is the connection's: hyper's own would count the
@@ -84,7 +77,6 @@ impl Setup {
             rules,
             http,
             clock,
-            hands_over,
             worker: worker.clone(),
         })
     }

@@ -7,10 +7,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::service::Service;
 use hyper::upgrade::OnUpgrade;
 
 use super::executor::{Core, Job};
@@ -21,7 +20,8 @@ use super::request::RequestBody;
 use super::visit::Reception;
 use super::{Handler, Request};
 use crate::hints::EarlyHints;
-use crate::introduce::{Handed, handed};
+use crate::introduce::Introduction;
+use crate::service::App;
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
 const SMALL: u64 = 64 << 10;
@@ -44,7 +44,7 @@ impl<H: Handler> Reception for Calls<H> {
     }
 }
 
-/// The handler as a hyper service, for one connection.
+/// The handler, for one connection.
 pub(super) struct Caller<H>(Arc<Shared<H>>);
 
 /// What the calls of a connection have in common.
@@ -60,103 +60,102 @@ impl<H> Caller<H> {
     }
 }
 
-impl<H: Handler> Service<http::Request<Incoming>> for Caller<H> {
-    type Response = http::Response<Outgoing>;
+impl<H: Handler> App for Caller<H> {
+    type Answer = Outgoing;
     type Error = io::Error;
     type Future = Answering<H>;
 
-    fn call(&self, mut request: http::Request<Incoming>) -> Answering<H> {
+    fn answer(
+        &self,
+        mut request: http::Request<Incoming>,
+        introduction: Introduction,
+    ) -> Answering<H> {
         let upgrade = hyper::upgrade::on(&mut request);
-        let (head, body) = request.into_parts();
-        let Handed { client, hints } = handed();
-        let mut wanted = Box::new(Wanted {
-            request: Request::from_parts(head, RequestBody::empty(client)),
+        let (head, incoming) = request.into_parts();
+        let Introduction { client, hints } = introduction;
+        let mut body = RequestBody::empty(client);
+        let stage = match incoming.size_hint().exact() {
+            _ if incoming.is_end_stream() => Stage::Complete,
+            Some(len) if len <= SMALL => Stage::Receiving(Box::new((incoming, BytesMut::new()))),
+            _ => {
+                body.set_streamed(&self.0.calls.core, incoming);
+                Stage::Complete
+            }
+        };
+        let wanted = Wanted {
+            request: Request::from_parts(head, body),
             hints,
             upgrade,
-        });
-        if body.is_end_stream() {
-            return Answering::Wanted(Some((Arc::clone(&self.0), wanted)));
-        }
-        if body.size_hint().exact().is_some_and(|len| len <= SMALL) {
-            return Answering::Receiving(Some(Box::new(Receiving {
-                shared: Arc::clone(&self.0),
-                wanted,
-                body,
-                whole: BytesMut::new(),
-            })));
-        }
-        let core = &self.0.calls.core;
-        wanted.request.body_mut().set_streamed(core, body);
-        Answering::Wanted(Some((Arc::clone(&self.0), wanted)))
-    }
-}
-
-impl<H: Handler> Shared<H> {
-    /// Asks for a call, and waits for its answer.
-    fn call(self: Arc<Self>, wanted: Box<Wanted>, cx: &Context<'_>) -> Called<H> {
+        };
         let call = Arc::new(Call {
-            shared: self,
+            shared: Arc::clone(&self.0),
             state: Mutex::new(State {
                 step: Step::Wanted(wanted),
-                waiter: Some(cx.waker().clone()),
+                waiter: None,
             }),
         });
-        let core = &call.shared.calls.core;
-        core.call(Arc::clone(&call) as Arc<dyn Job>);
-        Called {
-            call,
-            is_over: false,
-        }
+        Answering { call, stage }
     }
 }
 
-/// A request whose small body is being received.
-pub(super) struct Receiving<H> {
-    shared: Arc<Shared<H>>,
-    wanted: Box<Wanted>,
-    body: Incoming,
-    whole: BytesMut,
+/// A request on its way to a response. Dropped, it takes back a call that has not begun.
+pub(super) struct Answering<H> {
+    call: Arc<Call<H>>,
+    stage: Stage,
 }
 
-/// A request on its way to a response.
-pub(super) enum Answering<H> {
-    /// `None` only for a moment, as below.
-    Wanted(Option<(Arc<Shared<H>>, Box<Wanted>)>),
-    Receiving(Option<Box<Receiving<H>>>),
-    Called(Called<H>),
+enum Stage {
+    /// A small body.
+    Receiving(Box<(Incoming, BytesMut)>),
+    /// The request is as the handler gets it.
+    Complete,
+    /// The call is asked for.
+    Asked,
+    /// The answer was taken.
+    Over,
 }
 
 impl<H: Handler> Future for Answering<H> {
     type Output = io::Result<http::Response<Outgoing>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        loop {
-            match this {
-                Self::Called(called) => return called.poll(cx).map(Ok),
-                Self::Wanted(wanted) => {
-                    if let Some((shared, wanted)) = wanted.take() {
-                        *this = Self::Called(shared.call(wanted, cx));
-                    }
-                    return Poll::Pending;
-                }
-                Self::Receiving(receiving) => {
-                    if let Some(it) = receiving {
-                        while let Some(frame) = ready!(Pin::new(&mut it.body).poll_frame(cx)) {
-                            let frame = frame.map_err(io::Error::other)?;
-                            if let Ok(data) = frame.into_data() {
-                                it.whole.extend_from_slice(&data);
-                            }
-                        }
-                    }
-                    let Some(mut it) = receiving.take() else {
-                        return Poll::Pending;
-                    };
-                    let whole = it.whole.freeze();
-                    it.wanted.request.body_mut().set_whole(whole);
-                    *this = Self::Wanted(Some((it.shared, it.wanted)));
+        let Self { call, stage } = self.get_mut();
+        if let Stage::Receiving(receiving) = stage {
+            let (incoming, whole) = &mut **receiving;
+            while let Some(frame) = ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                let frame = frame.map_err(io::Error::other)?;
+                if let Ok(data) = frame.into_data() {
+                    whole.extend_from_slice(&data);
                 }
             }
+            call.set_whole(std::mem::take(whole).freeze());
+            *stage = Stage::Complete;
+        }
+        let mut state = call.lock();
+        if matches!(state.step, Step::Answered(_))
+            && let Step::Answered(response) = std::mem::replace(&mut state.step, Step::Gone)
+        {
+            *stage = Stage::Over;
+            return Poll::Ready(Ok(response));
+        }
+        match &mut state.waiter {
+            Some(waiter) => waiter.clone_from(cx.waker()),
+            None => state.waiter = Some(cx.waker().clone()),
+        }
+        drop(state);
+        if matches!(stage, Stage::Complete) {
+            *stage = Stage::Asked;
+            call.shared.calls.core.call(Arc::clone(call) as _);
+        }
+        Poll::Pending
+    }
+}
+
+impl<H> Drop for Answering<H> {
+    fn drop(&mut self) {
+        if !matches!(self.stage, Stage::Over) {
+            let before = std::mem::replace(&mut self.call.lock().step, Step::Gone);
+            drop(before);
         }
     }
 }
@@ -173,57 +172,34 @@ struct State {
     waiter: Option<Waker>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each request in flight, in a box of its own"
+)]
 enum Step {
-    /// Its only move is by its box: a request is large.
-    Wanted(Box<Wanted>),
+    Wanted(Wanted),
     Running,
     Answered(http::Response<Outgoing>),
     /// Nobody waits for it any more.
     Gone,
 }
 
-pub(super) struct Wanted {
+struct Wanted {
     request: Request,
     hints: Option<EarlyHints>,
     upgrade: OnUpgrade,
 }
 
-/// Waits for a call's answer. Dropped, it takes back a call that has not begun.
-pub(super) struct Called<H> {
-    call: Arc<Call<H>>,
-    /// The answer was taken.
-    is_over: bool,
-}
-
-impl<H> Called<H> {
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<http::Response<Outgoing>> {
-        let mut state = self.call.lock();
-        if matches!(state.step, Step::Answered(_))
-            && let Step::Answered(response) = std::mem::replace(&mut state.step, Step::Gone)
-        {
-            self.is_over = true;
-            return Poll::Ready(response);
-        }
-        match &mut state.waiter {
-            Some(waiter) => waiter.clone_from(cx.waker()),
-            None => state.waiter = Some(cx.waker().clone()),
-        }
-        Poll::Pending
-    }
-}
-
-impl<H> Drop for Called<H> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            let before = std::mem::replace(&mut self.call.lock().step, Step::Gone);
-            drop(before);
-        }
-    }
-}
-
 impl<H> Call<H> {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request's body is here.
+    fn set_whole(&self, body: Bytes) {
+        if let Step::Wanted(wanted) = &mut self.lock().step {
+            wanted.request.body_mut().set_whole(body);
+        }
     }
 }
 
@@ -243,7 +219,7 @@ impl<H: Handler> Job for Call<H> {
                 request,
                 hints,
                 upgrade,
-            } = *wanted;
+            } = wanted;
             let reply = Reply::new(self, hints, upgrade);
             shared.calls.handler.call(request, reply);
         }));

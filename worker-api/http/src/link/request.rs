@@ -147,16 +147,18 @@ impl<T> Link<T> {
     }
 
     fn finish(&self, request: Option<Exchange>) {
-        let Some(request) = request else { return };
-        self.log(&request);
-        let Some(status) = request.status.map(|status| status.as_u16()) else {
+        let Some(ended) = &request else { return };
+        self.log(ended);
+        let Some(status) = ended.status.map(|status| status.as_u16()) else {
             return;
         };
-        request.tell_hook(|info| {
+        ended.tell_hook(|info| {
             let worker = &self.setup.worker;
             worker.hooks().post_request(worker.info(), info, status);
         });
-        request.guard.finish_at(status, self.setup.clock.now());
+        if let Some(Exchange { guard, .. }) = request {
+            guard.finish_at(status, self.setup.clock.now());
+        }
     }
 
     /// Writes the request's line of the access log.
@@ -177,14 +179,13 @@ impl<T> Link<T> {
 
     /// The request that runs, or has just run, with what is known of its answer.
     fn take_request(&self, shared: &mut Shared<T>) -> Option<Exchange> {
-        let mut request = shared.request.take();
-        if let Some(request) = &mut request {
+        if let Some(request) = &mut shared.request {
             let status = self.status.load(Ordering::Relaxed);
             request.status = StatusCode::from_u16(status).ok();
         }
         self.status.store(0, Ordering::Relaxed);
         self.switches.store(false, Ordering::Relaxed);
-        request
+        shared.request.take()
     }
 }
 

@@ -4,22 +4,22 @@ use std::pin::Pin;
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper::service::Service;
 
+use crate::introduce::Introduction;
 use crate::service::App;
 
-/// A service whose futures live on their own, and no longer than their request.
+/// An app whose futures live on their own, and no longer than their request.
 ///
 /// hyper keeps a place for one in each connection as long as that is open. A router's is large,
 /// and an idle connection shall be small; a box costs a request nothing that can be measured.
 pub(super) struct Boxed<S>(pub(super) S);
 
-impl<S: App> Service<Request<Incoming>> for Boxed<S> {
-    type Response = S::Response;
+impl<S: App> App for Boxed<S> {
+    type Answer = S::Answer;
     type Error = S::Error;
     type Future = Pin<Box<S::Future>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(self.0.call(request))
+    fn answer(&self, request: Request<Incoming>, introduction: Introduction) -> Self::Future {
+        Box::pin(self.0.answer(request, introduction))
     }
 }

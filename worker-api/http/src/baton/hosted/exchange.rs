@@ -12,7 +12,6 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::service::Service;
 
 use super::super::executor::{Core, Job};
 use super::super::files::Files;
@@ -23,7 +22,8 @@ use super::socket::Switching;
 use super::{Desk, LoopHandler};
 use crate::checks::Client;
 use crate::hints::EarlyHints;
-use crate::introduce::{Handed, handed};
+use crate::introduce::Introduction;
+use crate::service::App;
 
 /// A body that says that it is at most so long, in bytes, is received before the call.
 const SMALL: u64 = 64 << 10;
@@ -266,7 +266,7 @@ impl fmt::Debug for Start {
     }
 }
 
-/// The app as a hyper service, for one connection.
+/// The app, for one connection.
 pub(in crate::baton) struct Caller<H> {
     desk: Arc<Desk<H>>,
     files: Files,
@@ -281,18 +281,22 @@ impl<H> Caller<H> {
     }
 }
 
-impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
-    type Response = http::Response<Outflow>;
+impl<H: LoopHandler> App for Caller<H> {
+    type Answer = Outflow;
     type Error = io::Error;
     type Future = Answering<H>;
 
-    fn call(&self, mut request: http::Request<Incoming>) -> Answering<H> {
+    fn answer(
+        &self,
+        mut request: http::Request<Incoming>,
+        introduction: Introduction,
+    ) -> Answering<H> {
         let switching = Switching(hyper::upgrade::on(&mut request));
         let (head, body) = request.into_parts();
         let asked = Asked {
             desk: Arc::clone(&self.desk),
             files: self.files.clone(),
-            handed: handed(),
+            introduction,
             head,
             switching,
         };
@@ -310,7 +314,7 @@ impl<H: LoopHandler> Service<http::Request<Incoming>> for Caller<H> {
 pub(in crate::baton) struct Asked<H> {
     desk: Arc<Desk<H>>,
     files: Files,
-    handed: Handed,
+    introduction: Introduction,
     head: http::request::Parts,
     switching: Switching,
 }
@@ -325,11 +329,11 @@ impl<H: LoopHandler> Asked<H> {
         });
         let inquiry = Inquiry {
             head: self.head,
-            client: self.handed.client,
+            client: self.introduction.client,
             body: RequestBody(body),
             reply: Reply {
                 exchange: Arc::clone(&exchange),
-                hints: self.handed.hints,
+                hints: self.introduction.hints,
                 _open: Open::new(&self.desk.core),
             },
             switching: self.switching,
