@@ -70,7 +70,8 @@ test-python:
 	done
 
 model: toolchain
-	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test model --test hosted_model
+	LOOM_MAX_PREEMPTIONS=4 cargo test -p worker-http --test model
+	LOOM_MAX_PREEMPTIONS=3 cargo test -p worker-http --test hosted_model
 
 check: toolchain $(VENV)/ready
 	cargo fmt --check

@@ -9,12 +9,12 @@
 
 #[path = "../src/baton/shift.rs"]
 mod shift;
-#[path = "../src/baton/state.rs"]
-mod state;
+#[path = "../src/baton/tasks.rs"]
+mod tasks;
 
 /// In the place of the driver's own.
 mod sync {
-    pub(super) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
     pub(super) use loom::sync::{Mutex, MutexGuard};
     pub(super) use std::sync::PoisonError;
 }
@@ -25,7 +25,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use shift::{Floor, Shift, Wait};
-use state::TaskState;
+use tasks::Run;
 
 /// What a call does on the loop's thread.
 #[derive(Clone, Copy, PartialEq)]
@@ -41,7 +41,7 @@ enum Kind {
 /// A connection, which is the first task: it makes calls, one after the other, and takes their
 /// answers. And one more task, which others wake.
 struct World {
-    shift: Shift<usize, ()>,
+    shift: Shift<(), ()>,
     kind: Kind,
     rounds: usize,
     connection: Task,
@@ -57,8 +57,8 @@ struct World {
     later: AtomicBool,
 }
 
+#[derive(Default)]
 struct Task {
-    state: TaskState,
     /// How often it was told something, and how often it has seen that.
     mail: Mutex<(usize, usize)>,
 }
@@ -82,16 +82,12 @@ struct Here(Arc<World>);
 
 impl Here {
     fn new(kind: Kind, rounds: usize, deaf: bool) -> Self {
-        let task = || Task {
-            state: TaskState::queued(),
-            mail: Mutex::default(),
-        };
         let here = Self(Arc::new(World {
             shift: Shift::new(),
             kind,
             rounds,
-            connection: task(),
-            helper: task(),
+            connection: Task::default(),
+            helper: Task::default(),
             signals: Mutex::default(),
             changed: Condvar::new(),
             held: AtomicBool::new(false),
@@ -100,7 +96,7 @@ impl Here {
             later: AtomicBool::new(false),
         }));
         for key in [CONNECTION, HELPER] {
-            here.0.shift.push_task(&here, key);
+            here.0.shift.spawn(&here, |new| assert_eq!(new, key));
         }
         here
     }
@@ -115,9 +111,7 @@ impl Here {
     /// Tells a task something, and wakes it.
     fn tell(&self, key: usize) {
         self.task(key).mail.lock().unwrap().0 += 1;
-        if self.task(key).state.wake() {
-            self.0.shift.push_task(self, key);
-        }
+        self.0.shift.wake(self, key);
     }
 
     fn signal(&self, change: impl FnOnce(&mut Signals)) {
@@ -188,13 +182,11 @@ impl Here {
 }
 
 impl Floor for Here {
-    type Task = usize;
+    type Task = ();
     type Call = ();
 
-    fn run(&self, key: usize) {
+    fn run(&self, Run { key, task }: Run<()>) -> Option<()> {
         self.alone(|| {
-            let state = &self.task(key).state;
-            state.begin();
             if key == CONNECTION {
                 self.serve();
             } else {
@@ -204,10 +196,8 @@ impl Floor for Here {
                 drop(mail);
                 self.signal(|it| it.heard = seen);
             }
-            if state.pause() {
-                self.0.shift.push_task(self, key);
-            }
         });
+        Some(task)
     }
 
     fn call(&self, (): ()) {

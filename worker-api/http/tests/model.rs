@@ -16,12 +16,12 @@ mod handover;
 mod queue;
 #[path = "../src/baton/relay.rs"]
 mod relay;
-#[path = "../src/baton/state.rs"]
-mod state;
+#[path = "../src/baton/tasks.rs"]
+mod tasks;
 
 /// In the place of the driver's own.
 mod sync {
-    pub(super) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
     pub(super) use loom::sync::{Condvar, Mutex, MutexGuard};
     pub(super) use std::sync::PoisonError;
 
@@ -52,8 +52,9 @@ use std::time::Duration;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
+use queue::Done;
 use relay::{Ground, Relay, Took};
-use state::TaskState;
+use tasks::Run;
 
 /// What a call does.
 #[derive(Clone, Copy, PartialEq)]
@@ -69,7 +70,7 @@ enum Kind {
 /// A connection that makes one call and takes its answer, for each kind; and one more task, which
 /// the calls wake.
 struct World {
-    relay: Relay<usize, usize>,
+    relay: Relay<(), usize>,
     tasks: Vec<Task>,
     kinds: Vec<Kind>,
     alive: AtomicUsize,
@@ -86,7 +87,6 @@ struct World {
 }
 
 struct Task {
-    state: TaskState,
     /// Written before the task is woken, read when it runs.
     mail: Mutex<Mail>,
     heard: Flag,
@@ -132,7 +132,6 @@ impl World {
         // The last task is the one that calls wait for.
         let tasks: Vec<_> = (0..=kinds.len())
             .map(|_| Task {
-                state: TaskState::queued(),
                 mail: Mutex::default(),
                 heard: Flag::new(),
             })
@@ -151,7 +150,7 @@ impl World {
             over: AtomicBool::new(false),
         }));
         for key in 0..=kinds.len() {
-            here.0.relay.push_task(&here, key);
+            here.0.relay.spawn(&here, |new| assert_eq!(new, key));
         }
         here
     }
@@ -159,9 +158,7 @@ impl World {
 
 impl Here {
     fn wake(&self, key: usize) {
-        if self.0.tasks[key].state.wake() {
-            self.0.relay.push_task(self, key);
-        }
+        self.0.relay.wake(self, key);
     }
 
     /// The exclusive right to `what`, for as long as `doing` lasts.
@@ -201,22 +198,19 @@ impl Here {
 }
 
 impl Ground for Here {
-    type Task = usize;
+    type Task = ();
     type Call = usize;
 
-    fn run(&self, key: usize) {
+    fn run(&self, Run { key, .. }: Run<()>) -> Option<()> {
         self.alone(|| {
-            let state = &self.0.tasks[key].state;
-            state.begin();
-            if self.poll(key) {
-                state.finish();
-                if self.0.alive.fetch_sub(1, Ordering::Relaxed) == 2 {
-                    self.wake(self.0.kinds.len());
-                }
-            } else if state.pause() {
-                self.0.relay.push_task(self, key);
+            if !self.poll(key) {
+                return Some(());
             }
-        });
+            if self.0.alive.fetch_sub(1, Ordering::Relaxed) == 2 {
+                self.wake(self.0.kinds.len());
+            }
+            None
+        })
     }
 
     fn call(&self, key: usize) -> Took {
@@ -269,10 +263,6 @@ impl Ground for Here {
         false
     }
 
-    fn has_tasks(&self) -> bool {
-        self.0.alive.load(Ordering::Relaxed) > 0
-    }
-
     fn start_thread(&self) -> bool {
         let here = self.clone();
         thread::spawn(move || here.0.relay.live(&here, false));
@@ -281,7 +271,8 @@ impl Ground for Here {
 
     fn over(&self) {
         assert!(!self.0.over.swap(true, Ordering::Relaxed), "it ends twice");
-        assert!(!self.has_tasks(), "work is left");
+        let alive = self.0.alive.load(Ordering::Relaxed);
+        assert_eq!(alive, 0, "work is left");
     }
 }
 
@@ -297,7 +288,7 @@ fn check(permits: usize, rounds: usize, kinds: &'static [Kind]) {
 fn bounded() -> loom::model::Builder {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 20_000;
-    builder.preemption_bound.get_or_insert(2);
+    builder.preemption_bound.get_or_insert(3);
     builder
 }
 
@@ -340,43 +331,31 @@ fn two_calls_at_once_end() {
 #[test]
 fn a_task_misses_no_wake_up_and_is_run_by_one_thread() {
     bounded().check(|| {
-        let state = Arc::new(TaskState::queued());
         let queue = Arc::new(queue::Queue::<(), ()>::new(1));
         let kernel = Arc::new(Flag::new());
         let mail = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
-        let queued = Arc::new(AtomicUsize::new(1));
-        assert!(!queue.push_task(()));
+        assert!(!queue.spawn(|_| ()));
         for _ in 0..2 {
-            let (state, queue) = (state.clone(), queue.clone());
-            let (kernel, mail, queued) = (kernel.clone(), mail.clone(), queued.clone());
+            let (queue, kernel, mail) = (queue.clone(), kernel.clone(), mail.clone());
             thread::spawn(move || {
                 mail.fetch_add(1, Ordering::Relaxed);
-                if state.wake() {
-                    queued.fetch_add(1, Ordering::Relaxed);
-                    if queue.push_task(()) {
-                        kernel.set();
-                    }
+                if queue.wake(0) {
+                    kernel.set();
                 }
             });
         }
-        let mut seen = 0;
+        let (mut seen, mut done) = (0, Done::Nothing);
         while seen < 2 {
-            match queue.next(queue::Turn::Task) {
-                queue::Next::Task(()) => {
-                    let before = queued.fetch_sub(1, Ordering::Relaxed);
-                    assert_eq!(before, 1, "queued twice");
-                    state.begin();
+            match queue.next(std::mem::take(&mut done), queue::Turn::Task) {
+                queue::Next::Task(Run { key, task }) => {
                     seen = mail.load(Ordering::Relaxed);
-                    if state.pause() {
-                        queued.fetch_add(1, Ordering::Relaxed);
-                        assert!(!queue.push_task(()));
-                    }
+                    done = Done::Task(key, Some(task));
                 }
-                queue::Next::Call(()) => unreachable!("there is none"),
                 queue::Next::Sleep => {
                     kernel.wait_and_clear();
                     queue.awake();
                 }
+                other => unreachable!("{other:?}"),
             }
         }
     });

@@ -6,18 +6,16 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
-
-use slab::Slab;
 
 use super::around::Surroundings;
 use super::hang::{self, Clocks};
 use super::lead::Lead;
 use super::reactor::Reactor;
 use super::relay::{Ground, Relay, Took};
-use super::state::TaskState;
+use super::tasks::Run;
 use super::timers::Timers;
 use crate::accept::Gate;
 
@@ -37,7 +35,6 @@ pub(super) struct Core {
     gate: Arc<Gate>,
     around: Box<dyn Surroundings>,
     clocks: Clocks,
-    tasks: Mutex<Slab<Arc<Task>>>,
     end: Mutex<End>,
     end_changed: Condvar,
 }
@@ -55,19 +52,16 @@ pub(super) trait Job: Send + Sync {
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A future on its way to its end.
 pub(super) struct Task {
-    core: Arc<Core>,
-    key: usize,
-    state: TaskState,
-    /// Until it is over. The state lets one thread at a time come here: the lock is never waited
-    /// for.
-    life: Mutex<Option<Life>>,
+    future: BoxFuture,
+    waker: Waker,
 }
 
-struct Life {
-    future: BoxFuture,
-    /// The task's own, made by its first poll.
-    waker: Option<Waker>,
+/// Wakes a task.
+struct Alert {
+    core: Arc<Core>,
+    key: usize,
 }
 
 thread_local! {
@@ -109,7 +103,6 @@ impl Core {
             gate,
             clocks: Clocks::new(around.hang_timeout()),
             around,
-            tasks: Mutex::default(),
             end: Mutex::default(),
             end_changed: Condvar::new(),
         }))
@@ -144,21 +137,12 @@ impl Core {
 
     /// Makes a future run to its end.
     pub(super) fn spawn(self: &Arc<Self>, future: impl Future<Output = ()> + Send + 'static) {
-        let task = {
-            let mut tasks = self.tasks();
-            let entry = tasks.vacant_entry();
-            let task = Arc::new(Task {
-                core: Arc::clone(self),
-                key: entry.key(),
-                state: TaskState::queued(),
-                life: Mutex::new(Some(Life {
-                    future: Box::pin(future),
-                    waker: None,
-                })),
-            });
-            Arc::clone(entry.insert(task))
-        };
-        self.lead.push_task(self, task);
+        let future: BoxFuture = Box::pin(future);
+        self.lead.spawn(self, |key| {
+            let core = Arc::clone(self);
+            let waker = Waker::from(Arc::new(Alert { core, key }));
+            Task { future, waker }
+        });
     }
 
     /// Makes a call, as soon as there is a permit.
@@ -191,13 +175,7 @@ impl Core {
 
     /// Wakes every task: something that concerns all has changed.
     pub(super) fn wake_all(&self) {
-        let tasks: Vec<_> = self.tasks().iter().map(|(_, task)| task.clone()).collect();
-        tasks.into_iter().for_each(Wake::wake);
-    }
-
-    /// Whether there is a task, ready or not.
-    pub(super) fn has_any_task(&self) -> bool {
-        !self.tasks().is_empty()
+        self.lead.wake_all(self);
     }
 
     fn start_with(&self, baton: bool) -> io::Result<()> {
@@ -217,18 +195,14 @@ impl Core {
     fn end(&self) -> MutexGuard<'_, End> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn tasks(&self) -> MutexGuard<'_, Slab<Arc<Task>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Ground for Core {
-    type Task = Arc<Task>;
+    type Task = Task;
     type Call = Arc<dyn Job>;
 
-    fn run(&self, task: Arc<Task>) {
-        task.run();
+    fn run(&self, run: Run<Task>) -> Option<Task> {
+        run.task.run()
     }
 
     fn call(&self, job: Arc<dyn Job>) -> Took {
@@ -280,10 +254,6 @@ impl Ground for Core {
         self.timers.turn() > TURN
     }
 
-    fn has_tasks(&self) -> bool {
-        self.has_any_task()
-    }
-
     fn start_thread(&self) -> bool {
         let started = self.start_with(false);
         if let Err(error) = &started {
@@ -299,48 +269,29 @@ impl Ground for Core {
 }
 
 impl Task {
-    pub(super) fn run(self: Arc<Self>) {
-        self.state.begin();
-        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Life { future, waker }) = life.as_mut() else {
-            return;
-        };
-        let waker = waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            future.as_mut().poll(&mut Context::from_waker(waker))
-        }));
-        if polled.as_ref().is_ok_and(std::task::Poll::is_pending) {
-            drop(life);
-            if self.state.pause() {
-                let core = Arc::clone(&self.core);
-                core.lead.push_task(&core, self);
-            }
-            return;
-        }
-        self.state.finish();
-        if polled.is_err() {
-            tracing::error!("a connection panicked; it is closed");
+    /// Polls it; nothing is left if it is over.
+    pub(super) fn run(mut self) -> Option<Self> {
+        let mut cx = Context::from_waker(&self.waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(&mut cx)));
+        match polled {
+            Ok(Poll::Pending) => return Some(self),
+            Ok(Poll::Ready(())) => {}
+            Err(_) => tracing::error!("a connection panicked; it is closed"),
         }
         // What it leaves behind may panic as well.
-        if catch_unwind(AssertUnwindSafe(|| *life = None)).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| drop(self))).is_err() {
             tracing::error!("a connection panicked as it ended");
         }
-        drop(life);
-        self.core.tasks().try_remove(self.key);
+        None
     }
 }
 
-impl Wake for Task {
+impl Wake for Alert {
     fn wake(self: Arc<Self>) {
-        if self.state.wake() {
-            let core = Arc::clone(&self.core);
-            core.lead.push_task(&core, self);
-        }
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.wake() {
-            self.core.lead.push_task(&self.core, Arc::clone(self));
-        }
+        self.core.lead.wake(&self.core, self.key);
     }
 }

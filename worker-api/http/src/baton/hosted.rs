@@ -217,7 +217,7 @@ impl<H: LoopHandler> Driver<H> {
         if desk.drain.stage().accepts() || desk.is_over.load(Ordering::Relaxed) {
             return;
         }
-        let is_quiet = self.hosted().is_quiet() && !desk.core.has_any_task();
+        let is_quiet = self.hosted().is_quiet() && !self.hosted().shift.has_tasks();
         if is_quiet || self.is_out_of_patience() {
             if !is_quiet {
                 tracing::warn!("a request holds on; leaving without it");

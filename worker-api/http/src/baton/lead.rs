@@ -7,16 +7,32 @@ use super::hosted::{Below, Hosted};
 use super::relay::Relay;
 
 pub(super) enum Lead {
-    Own(Relay<Arc<Task>, Arc<dyn Job>>),
+    Own(Relay<Task, Arc<dyn Job>>),
     Hosted(Hosted),
 }
 
 impl Lead {
-    /// A task is ready.
-    pub(super) fn push_task(&self, core: &Core, task: Arc<Task>) {
+    /// A new task, of which `make` gets the key. It runs soon.
+    pub(super) fn spawn(&self, core: &Core, make: impl FnOnce(usize) -> Task) {
         match self {
-            Self::Own(relay) => relay.push_task(core, task),
-            Self::Hosted(hosted) => hosted.shift.push_task(&Below { core, hosted }, task),
+            Self::Own(relay) => relay.spawn(core, make),
+            Self::Hosted(hosted) => hosted.shift.spawn(&Below { core, hosted }, make),
+        }
+    }
+
+    /// A task is to run.
+    pub(super) fn wake(&self, core: &Core, key: usize) {
+        match self {
+            Self::Own(relay) => relay.wake(core, key),
+            Self::Hosted(hosted) => hosted.shift.wake(&Below { core, hosted }, key),
+        }
+    }
+
+    /// All tasks are to run.
+    pub(super) fn wake_all(&self, core: &Core) {
+        match self {
+            Self::Own(relay) => relay.wake_all(core),
+            Self::Hosted(hosted) => hosted.shift.wake_all(&Below { core, hosted }),
         }
     }
 

@@ -1,17 +1,18 @@
-//! What is to be done: tasks that are ready, and app calls that wait for a permit.
+//! What is to be done: tasks, and app calls that wait for a permit.
 
 use std::collections::VecDeque;
 
 use super::sync::{Mutex, MutexGuard, PoisonError};
+use super::tasks::{Run, Tasks};
 
 /// One lock for all of it, held for a few instructions: so nobody has to reason about what is
-/// seen in which order.
+/// seen in which order, and one step costs one lock.
 pub(crate) struct Queue<T, C> {
     shared: Mutex<Shared<T, C>>,
 }
 
 struct Shared<T, C> {
-    ready: VecDeque<T>,
+    tasks: Tasks<T>,
     calls: VecDeque<C>,
     /// How many calls may begin now.
     permits: usize,
@@ -24,15 +25,32 @@ struct Shared<T, C> {
     ending: bool,
 }
 
-/// What the holder of the baton does next.
+/// What the holder of the baton has done.
+#[derive(Default)]
+pub(crate) enum Done<T> {
+    /// Nothing that the queue has to know.
+    #[default]
+    Nothing,
+    /// It has run this task, which is over if it is not given back.
+    Task(usize, Option<T>),
+    /// It has made a call, and gives the permit back. If the call has woken one task, that one is
+    /// the next, provided that it `may_jump` the queue.
+    Call { may_jump: bool },
+}
+
+/// What it does next.
 #[derive(Debug)]
 pub(crate) enum Next<T, C> {
     /// Run a task.
-    Task(T),
+    Task(Run<T>),
+    /// Run a task that has jumped the queue.
+    Jump(Run<T>),
     /// Make a call; it has its permit.
     Call(C),
     /// Wait for the kernel, then say [`Queue::awake`].
     Sleep,
+    /// Nothing: no task is left, and no call runs or waits.
+    End,
 }
 
 /// Whose turn it is, if there are both.
@@ -46,7 +64,7 @@ impl<T, C> Queue<T, C> {
     /// At most `permits` calls at once.
     pub(crate) fn new(permits: usize) -> Self {
         let shared = Shared {
-            ready: VecDeque::new(),
+            tasks: Tasks::new(),
             calls: VecDeque::new(),
             permits,
             limit: permits,
@@ -59,15 +77,29 @@ impl<T, C> Queue<T, C> {
         }
     }
 
-    /// A task is ready. `true` if the holder of the baton is to be woken for it.
+    /// A new task. `true` if the holder of the baton is to be woken for it.
     #[must_use]
-    pub(crate) fn push_task(&self, task: T) -> bool {
+    pub(crate) fn spawn(&self, make: impl FnOnce(usize) -> T) -> bool {
         let mut shared = self.lock();
-        shared.ready.push_back(task);
+        shared.tasks.insert(make);
         std::mem::take(&mut shared.asleep)
     }
 
-    /// A call is wanted. `true` as for [`push_task`](Self::push_task).
+    /// A task is to run. `true` as for [`spawn`](Self::spawn).
+    #[must_use]
+    pub(crate) fn wake(&self, key: usize) -> bool {
+        let mut shared = self.lock();
+        shared.tasks.wake(key) && std::mem::take(&mut shared.asleep)
+    }
+
+    /// All tasks are to run. `true` as for [`spawn`](Self::spawn).
+    #[must_use]
+    pub(crate) fn wake_all(&self) -> bool {
+        let mut shared = self.lock();
+        shared.tasks.wake_all() && std::mem::take(&mut shared.asleep)
+    }
+
+    /// A call is wanted. `true` as for [`spawn`](Self::spawn).
     #[must_use]
     pub(crate) fn push_call(&self, call: C) -> bool {
         let mut shared = self.lock();
@@ -75,38 +107,39 @@ impl<T, C> Queue<T, C> {
         shared.permits > 0 && std::mem::take(&mut shared.asleep)
     }
 
-    /// What to do next. Tasks and calls take turns, so that neither can keep the other waiting for
-    /// ever.
-    pub(crate) fn next(&self, turn: Turn) -> Next<T, C> {
-        Self::choose(&mut self.lock(), turn)
-    }
-
-    /// The same, for the holder of the baton whose thread has made a call: it gives the permit
-    /// back. If the call has woken one task, that one is the next, provided that it `may_jump` the
-    /// queue. Tells too whether it does.
-    pub(crate) fn next_after_call(&self, turn: Turn, may_jump: bool) -> (Next<T, C>, bool) {
+    /// What to do next, after what was done. Tasks and calls take turns, so that neither can keep
+    /// the other waiting for ever.
+    pub(crate) fn next(&self, done: Done<T>, turn: Turn) -> Next<T, C> {
         let mut shared = self.lock();
-        shared.permits += 1;
-        if may_jump
-            && shared.ready.len() == shared.ready_before + 1
-            && let Some(task) = shared.ready.pop_back()
-        {
-            return (Next::Task(task), true);
+        match done {
+            Done::Nothing => {}
+            Done::Task(key, task) => shared.tasks.ran(key, task),
+            Done::Call { may_jump } => {
+                shared.permits += 1;
+                if may_jump
+                    && shared.tasks.ready() == shared.ready_before + 1
+                    && let Some(run) = shared.tasks.last()
+                {
+                    return Next::Jump(run);
+                }
+            }
         }
-        (Self::choose(&mut shared, turn), false)
-    }
-
-    fn choose(shared: &mut Shared<T, C>, turn: Turn) -> Next<T, C> {
         let can_call = shared.permits > 0 && !shared.calls.is_empty();
         if !(can_call && turn == Turn::Call)
-            && let Some(task) = shared.ready.pop_front()
+            && let Some(run) = shared.tasks.next()
         {
-            return Next::Task(task);
+            return Next::Task(run);
         }
         if can_call && let Some(call) = shared.calls.pop_front() {
             shared.permits -= 1;
-            shared.ready_before = shared.ready.len();
+            shared.ready_before = shared.tasks.ready();
             return Next::Call(call);
+        }
+        if shared.tasks.is_empty() {
+            if shared.permits == shared.limit && shared.calls.is_empty() {
+                return Next::End;
+            }
+            shared.ending = true;
         }
         shared.asleep = true;
         Next::Sleep
@@ -128,14 +161,6 @@ impl<T, C> Queue<T, C> {
         Ended::Idle {
             wake: due && std::mem::take(&mut shared.asleep),
         }
-    }
-
-    /// Whether no call runs or waits; if one does, its end wakes the holder of the baton.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let mut shared = self.lock();
-        let quiet = shared.permits == shared.limit && shared.calls.is_empty();
-        shared.ending = !quiet;
-        quiet
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared<T, C>> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::crew::Crew;
 use super::handover::Baton;
-use super::queue::{Ended, Next, Queue, Turn};
+use super::queue::{Done, Ended, Next, Queue, Turn};
+use super::tasks::Run;
 
 /// So many tasks run before the kernel is asked what else there is.
 const TASKS: u32 = 256;
@@ -25,12 +26,12 @@ pub(crate) struct Relay<T, C> {
 
 /// What is below.
 pub(crate) trait Ground {
-    /// What is ready to run and never blocks.
+    /// What runs whenever it is woken, and never blocks.
     type Task;
     /// What may block.
     type Call;
-    /// Runs a task.
-    fn run(&self, task: Self::Task);
+    /// Runs a task, and gives it back unless it is over.
+    fn run(&self, run: Run<Self::Task>) -> Option<Self::Task>;
     /// Makes a call.
     fn call(&self, call: Self::Call) -> Took;
     /// Asks the kernel for events, and waits for some if told to; says `back` before it passes
@@ -44,8 +45,6 @@ pub(crate) trait Ground {
     fn wake_kernel(&self);
     /// Whether the kernel was last asked some time ago.
     fn is_stale(&self) -> bool;
-    /// Whether there is a task, ready or not.
-    fn has_tasks(&self) -> bool;
     /// Starts a thread that does [`Relay::live`] without the baton. `false` if there can be none.
     fn start_thread(&self) -> bool;
     /// Nothing is left to do.
@@ -62,9 +61,23 @@ impl<T, C> Relay<T, C> {
         }
     }
 
-    /// A task is ready.
-    pub(crate) fn push_task(&self, ground: &impl Ground, task: T) {
-        if self.queue.push_task(task) {
+    /// A new task, of which `make` gets the key. It runs soon.
+    pub(crate) fn spawn(&self, ground: &impl Ground, make: impl FnOnce(usize) -> T) {
+        if self.queue.spawn(make) {
+            ground.wake_kernel();
+        }
+    }
+
+    /// A task is to run.
+    pub(crate) fn wake(&self, ground: &impl Ground, key: usize) {
+        if self.queue.wake(key) {
+            ground.wake_kernel();
+        }
+    }
+
+    /// All tasks are to run.
+    pub(crate) fn wake_all(&self, ground: &impl Ground) {
+        if self.queue.wake_all() {
             ground.wake_kernel();
         }
     }
@@ -107,32 +120,26 @@ impl<T, C> Relay<T, C> {
         let (mut tasks, mut turn) = (0, Turn::Task);
         let mut jump = Jump::default();
         let (mut short, mut before_calls) = (0_u32, 0);
-        let mut returned: Option<Took> = None;
+        let mut done = Done::Nothing;
         loop {
-            let next = match returned.take() {
-                None => self.queue.next(turn),
-                Some(took) => {
-                    let may_jump = took == Took::AMoment && jump.is_allowed();
-                    let (next, jumps) = self.queue.next_after_call(turn, may_jump);
-                    if jumps {
-                        jump = Jump { ran: 0 };
-                    }
-                    next
-                }
-            };
-            let wait = match next {
-                Next::Task(task) => {
+            let next = self.queue.next(std::mem::take(&mut done), turn);
+            let wait = matches!(next, Next::Sleep);
+            if matches!(next, Next::Jump(_)) {
+                jump = Jump { ran: 0 };
+            }
+            match next {
+                Next::Task(run) | Next::Jump(run) => {
                     (tasks, before_calls) = (tasks + 1, before_calls + 1);
                     let more = short >= STEADY && before_calls < AT_ONCE;
                     turn = if more { Turn::Task } else { Turn::Call };
                     jump.ran();
-                    ground.run(task);
-                    false
+                    done = Done::Task(run.key, ground.run(run));
                 }
                 Next::Call(call) => {
                     let took = match self.put_down_for(ground, call) {
                         Back::WithPermit(took) => {
-                            returned = Some(took);
+                            let may_jump = took == Took::AMoment && jump.is_allowed();
+                            done = Done::Call { may_jump };
                             took
                         }
                         Back::Without(took) => took,
@@ -148,13 +155,10 @@ impl<T, C> Relay<T, C> {
                     } else {
                         Turn::Task
                     };
-                    false
                 }
-                Next::Sleep if !ground.has_tasks() && self.queue.is_quiet() => {
-                    return Left::Nothing;
-                }
-                Next::Sleep => true,
-            };
+                Next::Sleep => {}
+                Next::End => return Left::Nothing,
+            }
             if wait || tasks > TASKS || ground.is_stale() {
                 (tasks, turn) = (0, Turn::Task);
                 ground.poll_kernel(wait, || self.queue.awake());

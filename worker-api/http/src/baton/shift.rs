@@ -21,6 +21,7 @@
 use std::collections::VecDeque;
 
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
+use super::tasks::{Run, Tasks};
 
 const HELD: u64 = 1;
 const TURN: u64 = 2;
@@ -41,9 +42,9 @@ pub(crate) struct Shift<T, C> {
 }
 
 struct Queue<T, C> {
-    ready: VecDeque<T>,
+    tasks: Tasks<T>,
     calls: VecDeque<C>,
-    /// Who has the baton, or is about to ask for it, will look at `ready`.
+    /// Who has the baton, or is about to ask for it, will look at `tasks`.
     tasks_expected: bool,
     /// The loop will look at `calls`.
     calls_expected: bool,
@@ -51,12 +52,12 @@ struct Queue<T, C> {
 
 /// What is below.
 pub(crate) trait Floor {
-    /// What is ready to run and never blocks.
+    /// What runs whenever it is woken, and never blocks.
     type Task;
     /// What only the loop's thread may run; it may block.
     type Call;
-    /// Runs a task.
-    fn run(&self, task: Self::Task);
+    /// Runs a task, and gives it back unless it is over.
+    fn run(&self, run: Run<Self::Task>) -> Option<Self::Task>;
     /// Makes a call.
     fn call(&self, call: Self::Call);
     /// Asks the kernel for events, without waiting, and passes them on.
@@ -86,7 +87,7 @@ pub(crate) trait Wait {
 impl<T, C> Shift<T, C> {
     pub(crate) fn new() -> Self {
         let queue = Queue {
-            ready: VecDeque::new(),
+            tasks: Tasks::new(),
             calls: VecDeque::new(),
             tasks_expected: false,
             calls_expected: false,
@@ -99,12 +100,29 @@ impl<T, C> Shift<T, C> {
         }
     }
 
-    /// A task is ready.
-    pub(crate) fn push_task(&self, floor: &impl Floor, task: T) {
+    /// A new task, of which `make` gets the key. It runs soon.
+    pub(crate) fn spawn(&self, floor: &impl Floor, make: impl FnOnce(usize) -> T) {
+        self.change(floor, |tasks| {
+            tasks.insert(make);
+            true
+        });
+    }
+
+    /// A task is to run.
+    pub(crate) fn wake(&self, floor: &impl Floor, key: usize) {
+        self.change(floor, |tasks| tasks.wake(key));
+    }
+
+    /// All tasks are to run.
+    pub(crate) fn wake_all(&self, floor: &impl Floor) {
+        self.change(floor, Tasks::wake_all);
+    }
+
+    /// `change` tells whether a task has become ready.
+    fn change(&self, floor: &impl Floor, change: impl FnOnce(&mut Tasks<T>) -> bool) {
         let expected = {
             let mut queue = self.lock();
-            queue.ready.push_back(task);
-            std::mem::replace(&mut queue.tasks_expected, true)
+            !change(&mut queue.tasks) || std::mem::replace(&mut queue.tasks_expected, true)
         };
         if !expected {
             floor.wake_kernel();
@@ -204,7 +222,12 @@ impl<T, C> Shift<T, C> {
 
     /// Whether a task waits for somebody to run it.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.lock().ready.is_empty()
+        self.lock().tasks.ready() > 0
+    }
+
+    /// Whether there is any task, ready or not.
+    pub(crate) fn has_tasks(&self) -> bool {
+        !self.lock().tasks.is_empty()
     }
 
     /// On the loop's thread.
@@ -276,30 +299,38 @@ impl<T, C> Shift<T, C> {
 
     /// For the holder of the baton.
     fn run_ready(&self, floor: &impl Floor<Task = T>, is_over: impl Fn() -> bool) {
+        let mut ran = None;
         for _ in 0..TASKS {
-            match self.next_task() {
-                Some(task) => floor.run(task),
+            match self.next_task(ran.take()) {
+                Some(run) => ran = Some((run.key, floor.run(run))),
                 None => return,
             }
             if is_over() {
                 break;
             }
         }
+        if let Some((key, task)) = ran {
+            self.lock().tasks.ran(key, task);
+        }
         if self.is_ready() {
             floor.wake_kernel();
         }
     }
 
-    fn next_task(&self) -> Option<T> {
+    /// What is next, after what `ran`, which is given back unless it is over.
+    fn next_task(&self, ran: Option<(usize, Option<T>)>) -> Option<Run<T>> {
         let mut queue = self.lock();
-        let task = queue.ready.pop_front();
-        queue.tasks_expected = task.is_some();
-        task
+        if let Some((key, task)) = ran {
+            queue.tasks.ran(key, task);
+        }
+        let next = queue.tasks.next();
+        queue.tasks_expected = next.is_some();
+        next
     }
 
     fn is_ready(&self) -> bool {
         let mut queue = self.lock();
-        queue.tasks_expected = !queue.ready.is_empty();
+        queue.tasks_expected = queue.tasks.ready() > 0;
         queue.tasks_expected
     }
 

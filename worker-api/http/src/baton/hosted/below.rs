@@ -16,10 +16,11 @@ use rustix::time::{
 use super::super::executor::{Core, Job, TURN, Task};
 use super::super::reactor::Reactor;
 use super::super::shift::{Floor, Shift};
+use super::super::tasks::Run;
 
 /// What a driver has where a foreign loop hosts it.
 pub(in crate::baton) struct Hosted {
-    pub(in crate::baton) shift: Shift<Arc<Task>, Arc<dyn Job>>,
+    pub(in crate::baton) shift: Shift<Task, Arc<dyn Job>>,
     /// The reactor's epoll.
     kernel: OwnedFd,
     /// For the loop.
@@ -121,11 +122,11 @@ impl Hosted {
 }
 
 impl Floor for Below<'_> {
-    type Task = Arc<Task>;
+    type Task = Task;
     type Call = Arc<dyn Job>;
 
-    fn run(&self, task: Arc<Task>) {
-        task.run();
+    fn run(&self, run: Run<Task>) -> Option<Task> {
+        run.task.run()
     }
 
     fn call(&self, job: Arc<dyn Job>) {
@@ -150,7 +151,7 @@ impl Floor for Below<'_> {
     /// Sets the clock, if something is due before it rings; sees whether it is over.
     fn settle(&self) {
         self.core.timers.begin_turn();
-        if self.hosted.leaves.load(Ordering::Acquire) && !self.core.has_any_task() {
+        if self.hosted.leaves.load(Ordering::Acquire) && !self.hosted.shift.has_tasks() {
             self.ring();
         }
         let timers = &self.core.timers;
