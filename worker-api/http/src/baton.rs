@@ -24,6 +24,7 @@ mod outgoing;
 mod pipe;
 mod queue;
 mod reactor;
+mod readiness;
 mod relay;
 mod reply;
 mod request;

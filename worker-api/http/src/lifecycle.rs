@@ -249,21 +249,22 @@ impl Lifecycle {
         if self.absence.is_some() {
             self.absent_since.get_or_insert(now);
         }
-        let due = if stage == Stage::Forced && self.state != State::Closed {
-            Some(Input::Forced)
+        let deadline = self.deadline(stage);
+        let input = if stage == Stage::Forced && self.state != State::Closed {
+            Input::Forced
+        } else if deadline.is_some_and(|deadline| deadline <= now) {
+            Input::DeadlineOver
         } else {
-            self.deadline(stage)
-                .is_some_and(|deadline| deadline <= now)
-                .then_some(Input::DeadlineOver)
+            return Next::Wait(deadline);
         };
-        match due.map(|input| self.input(input)) {
-            Some(Action::GiveUp) => {
+        match self.input(input) {
+            Action::GiveUp => {
                 // Once is enough.
                 (self.absence, self.absent_since) = (None, None);
                 Next::Do(Action::GiveUp)
             }
-            None | Some(Action::Nothing) => Next::Wait(self.deadline(stage)),
-            Some(action) => Next::Do(action),
+            Action::Nothing => Next::Wait(self.deadline(stage)),
+            action => Next::Do(action),
         }
     }
 

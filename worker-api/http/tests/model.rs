@@ -14,6 +14,8 @@ mod crew;
 mod handover;
 #[path = "../src/baton/queue.rs"]
 mod queue;
+#[path = "../src/baton/readiness.rs"]
+mod readiness;
 #[path = "../src/baton/relay.rs"]
 mod relay;
 #[path = "../src/baton/tasks.rs"]
@@ -21,7 +23,7 @@ mod tasks;
 
 /// In the place of the driver's own.
 mod sync {
-    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     pub(super) use loom::sync::{Condvar, Mutex, MutexGuard};
     pub(super) use std::sync::PoisonError;
 
@@ -47,12 +49,14 @@ mod sync {
 }
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use queue::Done;
+use readiness::{Readiness, Waiting};
 use relay::{Ground, Relay, Took};
 use tasks::Run;
 
@@ -359,4 +363,54 @@ fn a_task_misses_no_wake_up_and_is_run_by_one_thread() {
             }
         }
     });
+}
+
+/// What a reader of a descriptor is woken by.
+struct Alarm(Flag);
+
+impl Wake for Alarm {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.set();
+    }
+}
+
+/// The kernel has something twice while a thread reads until it would block, and waits. A task is
+/// polled for other reasons too, `again`, and then waits on.
+fn read_all(again: bool) {
+    let readiness = Arc::new(Readiness::new(false));
+    let bytes = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+    let kernel = {
+        let (readiness, bytes) = (readiness.clone(), bytes.clone());
+        thread::spawn(move || {
+            for _ in 0..2 {
+                bytes.fetch_add(1, Ordering::Relaxed);
+                readiness.event(false).into_iter().for_each(Waker::wake);
+            }
+        })
+    };
+    let alarm = std::sync::Arc::new(Alarm(Flag::new()));
+    let waker = Waker::from(alarm.clone());
+    let cx = Context::from_waker(&waker);
+    let (mut read, mut waiting) = (0, Waiting::default());
+    while read < 2 {
+        let polled = match readiness.poll(&mut waiting, &cx) {
+            Poll::Pending if again => readiness.poll(&mut waiting, &cx),
+            polled => polled,
+        };
+        match polled {
+            Poll::Ready(seen) => match bytes.swap(0, Ordering::Relaxed) {
+                0 => readiness.would_block(seen),
+                some => read += some,
+            },
+            Poll::Pending => alarm.0.wait_and_clear(),
+        }
+    }
+    kernel.join().unwrap();
+}
+
+#[test]
+fn whoever_waits_for_a_descriptor_misses_no_event() {
+    for again in [false, true] {
+        bounded().check(move || read_all(again));
+    }
 }

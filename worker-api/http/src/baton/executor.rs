@@ -19,12 +19,14 @@ use super::tasks::Run;
 use super::timers::Timers;
 use crate::accept::Gate;
 
-/// So long work goes on before the kernel is asked again what else there is.
-pub(super) const TURN: Duration = Duration::from_millis(1);
+/// So long work goes on before the kernel is asked again what else there is, in nanoseconds.
+pub(super) const TURN: u64 = 1_000_000;
 /// A call that lasted no longer, with the work around it, leaves the caches as they were.
-const MOMENT: Duration = Duration::from_micros(20);
+/// In nanoseconds.
+const MOMENT: u64 = 20_000;
 /// A call that lasted so long is not the last of its kind: its thread takes the next one at once.
-const LONG: Duration = Duration::from_millis(1);
+/// In nanoseconds.
+const LONG: u64 = 1_000_000;
 
 /// Everything that the threads of a worker share.
 pub(super) struct Core {
@@ -210,7 +212,7 @@ impl Ground for Core {
         hang::moves(begun);
         job.run();
         hang::ends();
-        match Duration::from_nanos(self.timers.tick().saturating_sub(begun)) {
+        match self.timers.tick().saturating_sub(begun) {
             time if time < MOMENT => Took::AMoment,
             time if time < LONG => Took::Short,
             _ => Took::Long,

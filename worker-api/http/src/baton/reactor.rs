@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use mio::{Events, Interest, Registry, Token};
 use slab::Slab;
 use worker_api::Listener;
 
+use super::readiness::{Readiness, Seen, Waiting};
 use crate::accept::Seat;
 
 /// So many events are taken from the kernel at once.
@@ -38,7 +38,7 @@ struct Turn {
 /// What is known of a descriptor that the reactor watches, edge-triggered and for all its life.
 pub(super) struct Source {
     token: usize,
-    sides: [Direction; 2],
+    sides: [Readiness; 2],
 }
 
 /// A direction.
@@ -47,25 +47,6 @@ pub(super) enum Side {
     Read = 0,
     Write = 1,
 }
-
-/// One direction. What there is to know of it is one word, so that a socket that is ready is read
-/// and written without a lock.
-struct Direction {
-    /// [`READY`], [`ENDED`], and in the bits from [`EVENT`] on the number of events there were, so
-    /// that none is taken back unseen.
-    word: AtomicU32,
-    waiter: Mutex<Option<Waker>>,
-}
-
-/// The kernel has not said "would block" since its last event.
-const READY: u32 = 1;
-/// And never will again: the end of the stream, or an error.
-const ENDED: u32 = 2;
-const EVENT: u32 = 4;
-
-/// Names the event after which an operation was tried.
-#[derive(Clone, Copy)]
-pub(super) struct Seen(u32);
 
 impl Reactor {
     pub(super) fn new() -> io::Result<Self> {
@@ -91,7 +72,7 @@ impl Reactor {
             let mut sources = self.sources();
             let entry = sources.vacant_entry();
             let token = entry.key();
-            let sides = [Direction::new(0), Direction::new(READY)];
+            let sides = [Readiness::new(false), Readiness::new(true)];
             (
                 Arc::clone(entry.insert(Arc::new(Source { token, sides }))),
                 Token(token),
@@ -173,46 +154,30 @@ impl Reactor {
 impl Source {
     /// Ready if the operation is worth a try; else `cx` is woken when it is.
     pub(super) fn poll(&self, side: Side, cx: &Context<'_>) -> Poll<Seen> {
-        let direction = &self.sides[side as usize];
-        if let Some(seen) = direction.seen() {
-            return Poll::Ready(seen);
-        }
-        let mut waiter = direction.lock();
-        match &mut *waiter {
-            Some(waiter) => waiter.clone_from(cx.waker()),
-            None => *waiter = Some(cx.waker().clone()),
-        }
-        // An event that the first look missed: it looks for a waiter after this, or is seen here.
-        direction.seen().map_or(Poll::Pending, Poll::Ready)
+        self.sides[side as usize].poll(&mut Waiting::default(), cx)
     }
 
     /// The operation, tried after `seen`, would block.
     pub(super) fn would_block(&self, side: Side, seen: Seen) {
-        if seen.0 & ENDED == 0 {
-            // If there was another event meanwhile, it is worth a try.
-            let _ = self.sides[side as usize].word.compare_exchange(
-                seen.0,
-                seen.0 & !READY,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
-        }
+        self.sides[side as usize].would_block(seen);
     }
 
-    /// Tries `operation` until it would block.
+    /// Tries `operation` until it would block. What is `waiting` is kept for the next time.
     pub(super) fn poll_io<R>(
         &self,
         side: Side,
+        waiting: &mut Waiting,
         cx: &Context<'_>,
         mut operation: impl FnMut(Seen) -> rustix::io::Result<R>,
     ) -> Poll<io::Result<R>> {
         use rustix::io::Errno;
+        let side = &self.sides[side as usize];
         loop {
-            let Poll::Ready(seen) = self.poll(side, cx) else {
+            let Poll::Ready(seen) = side.poll(waiting, cx) else {
                 return Poll::Pending;
             };
             match operation(seen) {
-                Err(Errno::WOULDBLOCK) => self.would_block(side, seen),
+                Err(Errno::WOULDBLOCK) => side.would_block(seen),
                 Err(Errno::INTR) => {}
                 done => return Poll::Ready(done.map_err(io::Error::from)),
             }
@@ -221,41 +186,12 @@ impl Source {
 
     fn take(&self, event: &Event) -> [Option<Waker>; 2] {
         let failed = event.is_error();
-        let came = [
-            (event.is_readable(), event.is_read_closed() || failed),
-            (event.is_writable(), event.is_write_closed() || failed),
-        ];
-        let mut wakers = [None, None];
-        for ((direction, (ready, ended)), waker) in self.sides.iter().zip(came).zip(&mut wakers) {
-            if ready || ended {
-                direction.event(ended);
-                *waker = direction.lock().take();
-            }
-        }
-        wakers
-    }
-}
-
-impl Direction {
-    fn new(word: u32) -> Self {
-        Self {
-            word: AtomicU32::new(word),
-            waiter: Mutex::new(None),
-        }
-    }
-
-    fn seen(&self) -> Option<Seen> {
-        let word = self.word.load(Ordering::Acquire);
-        (word & READY != 0).then_some(Seen(word))
-    }
-
-    fn event(&self, ended: bool) {
-        let flags = if ended { READY | ENDED } else { READY };
-        let after = |word: u32| Some(word.wrapping_add(EVENT) | flags);
-        let _ = (self.word).fetch_update(Ordering::AcqRel, Ordering::Relaxed, after);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
+        let reads = (event.is_readable(), event.is_read_closed() || failed);
+        let writes = (event.is_writable(), event.is_write_closed() || failed);
+        let [read, write] = &self.sides;
+        [(read, reads), (write, writes)].map(|(side, (ready, ended))| {
+            let any = ready || ended;
+            any.then(|| side.event(ended))?
+        })
     }
 }

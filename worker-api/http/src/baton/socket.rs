@@ -10,10 +10,12 @@ use hyper::rt::Write;
 use mio::Interest;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+use smallvec::SmallVec;
 
 use super::executor::Core;
 use super::files::{Files, find_hole};
 use super::reactor::{Side, Source};
+use super::readiness::Waiting;
 use crate::io::Socket;
 
 /// So much is copied into one piece to be sent: that costs less than to have the kernel gather it.
@@ -23,6 +25,8 @@ const SMALL: usize = 1024;
 pub(super) struct Stream {
     fd: OwnedFd,
     source: Arc<Source>,
+    reader: Waiting,
+    writer: Waiting,
     files: Files,
     core: Arc<Core>,
 }
@@ -36,6 +40,8 @@ impl Stream {
         Ok(Self {
             fd,
             source,
+            reader: Waiting::default(),
+            writer: Waiting::default(),
             files: Files::default(),
             core: Arc::clone(core),
         })
@@ -52,16 +58,19 @@ impl Stream {
     }
 
     fn poll_send(
-        &self,
+        &mut self,
         cx: &Context<'_>,
         len: usize,
-        send: impl Fn() -> rustix::io::Result<usize>,
+        send: impl Fn(&OwnedFd, &Files) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        self.source.poll_io(Side::Write, cx, |seen| {
-            let sent = send()?;
+        let Self {
+            fd, source, files, ..
+        } = self;
+        source.poll_io(Side::Write, &mut self.writer, cx, |seen| {
+            let sent = send(fd, files)?;
             if sent < len {
                 // The rest would block: no need to ask.
-                self.source.would_block(Side::Write, seen);
+                source.would_block(Side::Write, seen);
             }
             Ok(sent)
         })
@@ -82,11 +91,12 @@ impl AsFd for Stream {
 
 impl Socket for Stream {
     fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.source.poll_io(Side::Read, cx, |seen| {
-            let (came, _) = rustix::net::recv(&self.fd, &mut *buf, RecvFlags::empty())?;
+        let Self { fd, source, .. } = self;
+        source.poll_io(Side::Read, &mut self.reader, cx, |seen| {
+            let (came, _) = rustix::net::recv(&*fd, &mut *buf, RecvFlags::empty())?;
             if came < buf.len() {
                 // Nothing is left; what comes next is an event.
-                self.source.would_block(Side::Read, seen);
+                source.would_block(Side::Read, seen);
             }
             Ok(came)
         })
@@ -95,7 +105,7 @@ impl Socket for Stream {
 
 impl Write for Stream {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
@@ -103,13 +113,13 @@ impl Write for Stream {
         if find_hole(&bufs).is_some() {
             return self.poll_write_vectored(cx, &bufs);
         }
-        self.poll_send(cx, buf.len(), || {
-            rustix::net::send(&self.fd, buf, SendFlags::NOSIGNAL)
+        self.poll_send(cx, buf.len(), |fd, _| {
+            rustix::net::send(fd, buf, SendFlags::NOSIGNAL)
         })
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -117,27 +127,20 @@ impl Write for Stream {
             None => (bufs, SendFlags::NOSIGNAL),
             Some(0) => {
                 let len = bufs[0].len();
-                return self.poll_send(cx, len, || self.files.send(&self.fd, len));
+                return self.poll_send(cx, len, |fd, files| files.send(fd, len));
             }
             // What comes before a file leaves in one packet with its beginning.
             Some(before) => (&bufs[..before], SendFlags::NOSIGNAL | SendFlags::MORE),
         };
         let len: usize = bufs.iter().map(|buf| buf.len()).sum();
         if len <= SMALL {
-            let mut piece = [0; SMALL];
-            let mut free = &mut piece[..];
-            for buf in bufs {
-                let (place, rest) = free.split_at_mut(buf.len());
-                place.copy_from_slice(buf);
-                free = rest;
-            }
-            return self.poll_send(cx, len, || {
-                rustix::net::send(&self.fd, &piece[..len], flags)
-            });
+            let mut piece = SmallVec::<[u8; SMALL]>::new();
+            bufs.iter().for_each(|buf| piece.extend_from_slice(buf));
+            return self.poll_send(cx, len, |fd, _| rustix::net::send(fd, &piece, flags));
         }
-        self.poll_send(cx, len, || {
+        self.poll_send(cx, len, |fd, _| {
             let mut control = SendAncillaryBuffer::default();
-            rustix::net::sendmsg(&self.fd, bufs, &mut control, flags)
+            rustix::net::sendmsg(fd, bufs, &mut control, flags)
         })
     }
 

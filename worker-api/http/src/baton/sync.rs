@@ -1,6 +1,6 @@
 //! The primitives of the hand-over, in one place: `tests/model.rs` puts loom's in their stead.
 
-pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use std::time::Duration;

@@ -85,10 +85,10 @@ impl Timers {
         self.shared.turn.store(self.nanos(), Ordering::Relaxed);
     }
 
-    /// How long the turn has lasted when somebody last looked at the clock.
-    pub(super) fn turn(&self) -> Duration {
+    /// How long the turn has lasted when somebody last looked at the clock, in nanoseconds.
+    pub(super) fn turn(&self) -> u64 {
         let began = self.shared.turn.load(Ordering::Relaxed);
-        Duration::from_nanos(self.nanos().saturating_sub(began))
+        self.nanos().saturating_sub(began)
     }
 
     pub(super) fn alarm(&self, at: Instant) -> Alarm {
@@ -243,8 +243,8 @@ mod tests {
         assert_eq!(timers.now(), before);
         let nanos = timers.nanos();
         while timers.tick() == nanos {}
-        assert!(timers.now() > before && timers.turn() > Duration::ZERO);
+        assert!(timers.now() > before && timers.turn() > 0);
         timers.begin_turn();
-        assert_eq!(timers.turn(), Duration::ZERO);
+        assert_eq!(timers.turn(), 0);
     }
 }
