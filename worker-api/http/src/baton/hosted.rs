@@ -319,3 +319,6 @@ impl<F: Fn() + Send + Sync + 'static> Job for Woken<F> {
         (self.job)();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,3 +72,45 @@ impl<T: Send> Hinted for Link<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use http::{Request, StatusCode};
+    use worker_api::Worker;
+
+    use super::*;
+    use crate::checks::{Client, Peer};
+    use crate::setup::Setup;
+
+    /// Whoever tells a hint asks first whether the request is answered; the answer may come in
+    /// between, and its head be on the way.
+    #[test]
+    fn a_hint_that_was_told_late_does_not_come_between_a_head_and_its_body() {
+        let worker = Worker::builder().standalone_bind("127.0.0.1:0");
+        let setup = Setup::new(&worker.init().unwrap());
+        let intake = setup.intake(Peer::Local);
+        let (client, open) = (Client::direct(None), setup.open());
+        let link = Arc::new(Link::<()>::new(setup, client, intake, open, Instant::now()));
+        let tell_late = || {
+            let hints = &mut link.lock().hints;
+            hints.get_or_insert_default().push(Bytes::from("hint"));
+            link.hinted.store(true, Ordering::Relaxed);
+        };
+
+        let beginning = link.begin(&Request::new(()));
+        assert_eq!(beginning.hinted, Some(1));
+        link.flushed();
+        tell_late();
+        let hint = link.hint_before_write(false).unwrap();
+        link.wrote_hint(&Poll::Ready(Ok(hint.len())));
+
+        link.answered(StatusCode::OK, false);
+        link.flushed();
+        tell_late();
+        assert_eq!(link.hint_before_write(false), None);
+        assert!(!link.has_hints());
+    }
+}
