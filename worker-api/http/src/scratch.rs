@@ -1,11 +1,11 @@
-//! Where bytes come in before it is known who gets them.
+//! Where bytes come in before it is known who gets them, and small pieces are joined to go out.
 //!
 //! hyper's cursor can be written to, but not looked into. What comes from a socket is read into a
 //! buffer of the thread's, looked at there, and copied on: a request is small, and its head is in
 //! the cache by then.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Poll, ready};
 
 use hyper::rt::ReadBufCursor;
@@ -24,14 +24,34 @@ pub(crate) fn poll_look(
     recv: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
     look: impl FnOnce(&[u8]),
 ) -> Poll<io::Result<usize>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.is_empty() {
-            *scratch = vec![0; SIZE];
-        }
+    with_scratch(|scratch| {
         let free = &mut scratch[..room.min(SIZE)];
         let len = ready!(recv(free))?;
         look(free.get(..len).ok_or(io::ErrorKind::InvalidInput)?);
         Poll::Ready(Ok(len))
+    })
+}
+
+/// Joins pieces, and does something with the whole: as much as there is room for, [`SIZE`] at most.
+pub(crate) fn with_joined<R>(pieces: &[IoSlice<'_>], then: impl FnOnce(&[u8]) -> R) -> R {
+    with_scratch(|scratch| {
+        let mut len = 0;
+        for piece in pieces {
+            let free = &mut scratch[len..];
+            let fits = piece.len().min(free.len());
+            free[..fits].copy_from_slice(&piece[..fits]);
+            len += fits;
+        }
+        then(&scratch[..len])
+    })
+}
+
+fn with_scratch<R>(then: impl FnOnce(&mut [u8]) -> R) -> R {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.is_empty() {
+            *scratch = vec![0; SIZE];
+        }
+        then(scratch)
     })
 }
 
@@ -82,6 +102,17 @@ mod tests {
         let read = poll_through(&mut buf.unfilled(), hello, <[u8]>::len);
         assert!(matches!(read, Poll::Ready(Ok(3))));
         assert_eq!(buf.filled(), b"hel");
+    }
+
+    #[test]
+    fn pieces_are_joined_as_far_as_there_is_room() {
+        let long = vec![b'x'; SIZE];
+        let pieces = [b"ab".as_slice(), b"", b"c", &long].map(IoSlice::new);
+        with_joined(&pieces[..3], |whole| assert_eq!(whole, b"abc"));
+        with_joined(&pieces, |whole| {
+            assert_eq!(whole.len(), SIZE);
+            assert!(whole.starts_with(b"abcx"));
+        });
     }
 
     #[test]

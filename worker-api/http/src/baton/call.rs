@@ -203,8 +203,9 @@ impl<H> Call<H> {
     }
 }
 
-impl<H: Handler> Job for Call<H> {
-    fn run(self: Arc<Self>) {
+impl<H: Handler> Call<H> {
+    /// Calls the handler, unless the call was taken back.
+    fn make(self: Arc<Self>) {
         let before = {
             let mut state = self.lock();
             match state.step {
@@ -212,18 +213,18 @@ impl<H: Handler> Job for Call<H> {
                 _ => return,
             }
         };
-        let Step::Wanted(wanted) = before else { return };
-        let shared = Arc::clone(&self.shared);
-        let called = catch_unwind(AssertUnwindSafe(|| {
-            let Wanted {
-                request,
-                hints,
-                upgrade,
-            } = wanted;
-            let reply = Reply::new(self, hints, upgrade);
-            shared.calls.handler.call(request, reply);
-        }));
-        if called.is_err() {
+        if let Step::Wanted(wanted) = before {
+            let shared = Arc::clone(&self.shared);
+            let reply = Reply::new(self, wanted.hints, wanted.upgrade);
+            shared.calls.handler.call(wanted.request, reply);
+        }
+    }
+}
+
+impl<H: Handler> Job for Call<H> {
+    fn run(self: Arc<Self>) {
+        // What is large is moved there, and not into a closure first.
+        if catch_unwind(AssertUnwindSafe(|| self.make())).is_err() {
             tracing::error!("the app panicked");
         }
     }

@@ -10,13 +10,13 @@ use hyper::rt::Write;
 use mio::Interest;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
-use smallvec::SmallVec;
 
 use super::executor::Core;
 use super::files::{Files, find_hole};
 use super::reactor::{Side, Source};
 use super::readiness::Waiting;
 use crate::io::Socket;
+use crate::scratch::with_joined;
 
 /// So much is copied into one piece to be sent: that costs less than to have the kernel gather it.
 const SMALL: usize = 1024;
@@ -134,9 +134,9 @@ impl Write for Stream {
         };
         let len: usize = bufs.iter().map(|buf| buf.len()).sum();
         if len <= SMALL {
-            let mut piece = SmallVec::<[u8; SMALL]>::new();
-            bufs.iter().for_each(|buf| piece.extend_from_slice(buf));
-            return self.poll_send(cx, len, |fd, _| rustix::net::send(fd, &piece, flags));
+            return with_joined(bufs, |piece| {
+                self.poll_send(cx, len, |fd, _| rustix::net::send(fd, piece, flags))
+            });
         }
         self.poll_send(cx, len, |fd, _| {
             let mut control = SendAncillaryBuffer::default();
