@@ -78,6 +78,13 @@ impl RequestBody {
         self.hints.as_ref()
     }
 
+    /// The body, of which nothing is left here: for who has a request by reference.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let nothing = Self::empty(self.client);
+        std::mem::replace(self, nothing)
+    }
+
     /// How long the whole body is, in bytes, if the client has said so.
     #[must_use]
     pub fn len(&self) -> Option<u64> {

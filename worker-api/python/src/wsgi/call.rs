@@ -40,9 +40,9 @@ thread_local! {
 }
 
 impl Handler for Caller {
-    fn call(&self, request: Request, reply: Reply) {
+    fn call(&self, mut request: Request, reply: Reply) {
         gil::with(|py| {
-            if let Err(error) = self.answer(py, request, reply) {
+            if let Err(error) = self.answer(py, &mut request, reply) {
                 error.write_unraisable(py, None);
             }
         });
@@ -85,7 +85,8 @@ impl Caller {
         })
     }
 
-    fn answer(&self, py: Python<'_>, request: Request, reply: Reply) -> PyResult<()> {
+    /// The request is large: it stays where it is.
+    fn answer(&self, py: Python<'_>, request: &mut Request, reply: Reply) -> PyResult<()> {
         let desk = DESK.take();
         let mut desk = desk.map_or_else(|| Desk::new(py, Memory::new()), Ok)?;
         let answered = self.answer_at(py, &mut desk, request, reply);
@@ -100,32 +101,29 @@ impl Caller {
         &self,
         py: Python<'_>,
         desk: &mut Desk,
-        request: Request,
+        asked: &mut Request,
         reply: Reply,
     ) -> PyResult<()> {
-        let (mut parts, body) = request.into_parts();
-        let (client, memory) = (*body.client(), &mut desk.memory);
-        let environ = match self.template.environ(py, &parts, &client, memory)? {
+        let environ = match self.template.environ(py, asked, &mut desk.memory)? {
             Ok(environ) => environ,
             Err(Elsewhere) => {
-                let path = parts.uri.path();
+                let path = asked.uri().path();
                 tracing::error!(path, "the request is not for a path below SCRIPT_NAME");
                 reply.send(server_error());
                 return Ok(());
             }
         };
-        let request = self.hooks.request(py, &parts, &client, &environ)?;
+        let request = self.hooks.request(asked, &environ)?;
         let mut input = None;
-        if !(body.is_ready() && body.is_empty()) {
-            let body = Bound::new(py, Input::new(body))?;
+        if !(asked.body().is_ready() && asked.body().is_empty()) {
+            let body = Bound::new(py, Input::new(asked.body_mut().take()))?;
             environ.set_item(intern!(py, "wsgi.input"), &body)?;
             input = Some(body);
         }
         let exchange = desk.exchange.bind(py);
-        let is_head = parts.method == Method::HEAD;
-        exchange
-            .get()
-            .begin(reply, is_head, std::mem::take(&mut parts.headers));
+        let is_head = asked.method() == Method::HEAD;
+        let room = std::mem::take(asked.headers_mut());
+        exchange.get().begin(reply, is_head, room);
         let start_response = desk.start_response.bind(py);
         let turn = Turn::of(exchange);
         let done = self.run(&environ, start_response, exchange, request.as_ref());

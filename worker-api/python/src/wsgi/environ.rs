@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version, header};
 use percent_encoding::percent_decode;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use worker_api::AllowedIps;
-use worker_http::{Client, RawTarget};
+use worker_http::{Client, RawTarget, Request};
 
 use super::names::Names;
 use crate::peers::Peers;
@@ -92,25 +91,25 @@ impl Template {
     pub(super) fn environ<'py>(
         &self,
         py: Python<'py>,
-        parts: &Parts,
-        client: &Client,
+        request: &Request,
         memory: &mut Memory,
     ) -> PyResult<Result<Bound<'py, PyDict>, Elsewhere>> {
+        let client = request.body().client();
         let environ = self.dict.bind(py).copy()?;
-        set_method(&environ, &parts.method)?;
-        if parts.version == Version::HTTP_10 {
+        set_method(&environ, request.method())?;
+        if request.version() == Version::HTTP_10 {
             let protocol = intern!(py, "HTTP/1.0");
             environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
         }
         if client.https {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
         }
-        self.set_addresses(&environ, client, &parts.headers, memory)?;
-        let mounted = memory.set_fields(&environ, &parts.headers)?;
+        self.set_addresses(&environ, client, request.headers(), memory)?;
+        let mounted = memory.set_fields(&environ, request.headers())?;
         let mounted = mounted.filter(|_| self.believes(client));
         let mounted = mounted.unwrap_or(self.script_name.as_bytes());
-        let raw = parts.extensions.get::<RawTarget>();
-        let elsewhere = set_target(&environ, &parts.uri, raw, mounted)?;
+        let raw = request.extensions().get::<RawTarget>();
+        let elsewhere = set_target(&environ, request.uri(), raw, mounted)?;
         Ok(elsewhere.map(|()| environ))
     }
 

@@ -1,11 +1,10 @@
 //! gunicorn's hooks of requests, and its log.
 
 use http::Version;
-use http::request::Parts;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
-use worker_http::Client;
+use worker_http::Request;
 
 use super::exchange::Summary;
 use crate::text::latin1;
@@ -48,32 +47,31 @@ impl RequestHooks {
     /// The request object, if a hook is to be given one.
     pub(super) fn request<'py>(
         &self,
-        py: Python<'py>,
-        parts: &Parts,
-        client: &Client,
+        asked: &Request,
         environ: &Bound<'py, PyDict>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = environ.py();
         let Some(make) = self.request.as_ref().filter(|_| self.is_hooked()) else {
             return Ok(None);
         };
         let headers = PyList::empty(py);
-        for (name, value) in &parts.headers {
+        for (name, value) in asked.headers() {
             let name = name.as_str().to_ascii_uppercase();
             headers.append((name, latin1(py, value.as_bytes())?))?;
         }
-        let version = if parts.version == Version::HTTP_10 {
+        let version = if asked.version() == Version::HTTP_10 {
             (1, 0)
         } else {
             (1, 1)
         };
-        let peer = match client.peer {
+        let peer = match asked.body().client().peer {
             Some(peer) => (peer.ip().to_canonical().to_string(), peer.port())
                 .into_pyobject(py)?
                 .into_any(),
             None => PyString::new(py, "").into_any(),
         };
         let uri = environ.get_item(intern!(py, "RAW_URI"))?;
-        let method = parts.method.as_str();
+        let method = asked.method().as_str();
         let request = make.bind(py).call1((method, uri, version, headers, peer))?;
         Ok(Some(request))
     }
