@@ -6,8 +6,9 @@
 //! else. `docs/architecture.md` of the project has the picture.
 //!
 //! Reading order: `handover` is the protocol, one word; `crew` the threads that wait to take over;
-//! `queue` and `state` what there is to do; `relay` the loop that puts these together; `executor`
-//! what is below it; `visit` a connection; `call` a call of the handler.
+//! `queue` and `tasks` what there is to do; `relay` the loop that puts these together; `executor`
+//! what is below it; `reactor` and `readiness` the kernel; `visit` a connection; `call` a call of the
+//! handler.
 
 mod accept;
 mod around;

@@ -16,6 +16,7 @@ pub struct RawTarget(pub Bytes);
 
 /// What comes with a request besides itself.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Introduction {
     /// Who has sent it.
     pub client: Client,

@@ -14,7 +14,7 @@ use hyper::rt::ReadBufCursor;
 const SIZE: usize = 32 << 10;
 
 thread_local! {
-    /// Made when the thread reads for the first time.
+    /// Made when the thread needs it for the first time.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

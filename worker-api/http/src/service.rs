@@ -24,9 +24,40 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What answers the requests of a connection.
 ///
-/// Every hyper service from [`Incoming`] to any body of [`Bytes`] does, and has what comes with a
-/// request as extensions of it. What is none gets that without them: a map of extensions costs a
-/// request three allocations.
+/// Every hyper service from [`Incoming`] to any body of [`Bytes`] does: it finds the
+/// [`Client`](crate::Client) and the [`EarlyHints`] among the extensions of a request. Other types can
+/// implement this instead, and are handed both by name: a map of extensions costs a request three
+/// allocations. A [`RawTarget`](crate::RawTarget), which is rare, is an extension for both.
+///
+/// ```no_run
+/// # async fn main_() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::convert::Infallible;
+/// use std::future::{Ready, ready};
+/// use hyper::{Request, Response, body::Incoming};
+/// use worker_http::{App, Introduction};
+///
+/// #[derive(Clone)]
+/// struct Greeter;
+///
+/// impl App for Greeter {
+///     type Answer = String;
+///     type Error = Infallible;
+///     type Future = Ready<Result<Response<String>, Infallible>>;
+///
+///     fn answer(&self, _request: Request<Incoming>, introduction: Introduction) -> Self::Future {
+///         let hello = match introduction.client.address {
+///             Some(address) => format!("hello, {address}"),
+///             None => "hello".to_owned(),
+///         };
+///         ready(Ok(Response::new(hello)))
+///     }
+/// }
+///
+/// let worker = worker_api::Worker::init()?;
+/// worker_http::tokio::serve_hyper(worker, Greeter).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait App {
     /// The body of a response.
     type Answer: Body<Data = Bytes, Error: Into<BoxError>> + 'static;

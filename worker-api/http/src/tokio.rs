@@ -86,7 +86,8 @@ where
     serve_hyper(worker, TowerToHyperService::new(service)).await
 }
 
-/// Serves a hyper service, for example of [`hyper::service::service_fn`]; otherwise as [`serve`].
+/// Serves a hyper service, for example of [`hyper::service::service_fn`], or any other [`App`];
+/// otherwise as [`serve`].
 ///
 /// ```no_run
 /// # async fn main_() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::tasks::{Run, Tasks};
 
-/// One lock for all of it, held for a few instructions: so nobody has to reason about what is
-/// seen in which order, and one step costs one lock.
+/// One lock for all of it, held for a few instructions unless all tasks are woken: so nobody has to
+/// reason about what is seen in which order, and one step costs one lock.
 pub(crate) struct Queue<T, C> {
     shared: Mutex<Shared<T, C>>,
 }

@@ -154,7 +154,17 @@ impl Reactor {
 impl Source {
     /// Ready if the operation is worth a try; else `cx` is woken when it is.
     pub(super) fn poll(&self, side: Side, cx: &Context<'_>) -> Poll<Seen> {
-        self.sides[side as usize].poll(&mut Waiting::default(), cx)
+        self.poll_again(side, &mut Waiting::default(), cx)
+    }
+
+    /// The same. What is `waiting` is kept for the next time, and nobody else polls in between.
+    pub(super) fn poll_again(
+        &self,
+        side: Side,
+        waiting: &mut Waiting,
+        cx: &Context<'_>,
+    ) -> Poll<Seen> {
+        self.sides[side as usize].poll(waiting, cx)
     }
 
     /// The operation, tried after `seen`, would block.
@@ -162,7 +172,7 @@ impl Source {
         self.sides[side as usize].would_block(seen);
     }
 
-    /// Tries `operation` until it would block. What is `waiting` is kept for the next time.
+    /// Tries `operation` until it would block; `waiting` as above.
     pub(super) fn poll_io<R>(
         &self,
         side: Side,
@@ -193,5 +203,72 @@ impl Source {
             let any = ready || ended;
             any.then(|| side.event(ended))?
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn poll(readiness: &Readiness, waiting: &mut Waiting, count: &Arc<Count>) -> Poll<Seen> {
+        let waker = Waker::from(Arc::clone(count));
+        readiness.poll(waiting, &Context::from_waker(&waker))
+    }
+
+    #[test]
+    fn who_polled_last_is_woken_once_for_each_wait() {
+        let readiness = Readiness::new(false);
+        let (first, second) = (Arc::default(), Arc::default());
+        let mut waiting = Waiting::default();
+        assert!(poll(&readiness, &mut waiting, &first).is_pending());
+        assert!(poll(&readiness, &mut waiting, &first).is_pending());
+        assert!(poll(&readiness, &mut waiting, &second).is_pending());
+        readiness.event(false).unwrap().wake();
+        assert!(readiness.event(false).is_none(), "nobody waits now");
+        let counts = [&first, &second].map(|count| count.0.load(Ordering::Relaxed));
+        assert_eq!(counts, [0, 1]);
+        let Poll::Ready(seen) = poll(&readiness, &mut waiting, &first) else {
+            panic!("there were two events");
+        };
+        readiness.would_block(seen);
+        assert!(poll(&readiness, &mut waiting, &second).is_pending());
+        assert!(readiness.event(false).is_some());
+    }
+
+    #[test]
+    fn an_event_that_was_not_seen_is_not_taken_back() {
+        let readiness = Readiness::new(true);
+        let (count, mut waiting) = (Arc::default(), Waiting::default());
+        let Poll::Ready(seen) = poll(&readiness, &mut waiting, &count) else {
+            panic!("it is ready");
+        };
+        readiness.event(false);
+        readiness.would_block(seen);
+        assert!(poll(&readiness, &mut waiting, &count).is_ready());
+    }
+
+    #[test]
+    fn after_its_end_a_descriptor_stays_ready() {
+        let readiness = Readiness::new(false);
+        let (count, mut waiting) = (Arc::default(), Waiting::default());
+        readiness.event(true);
+        for _ in 0..2 {
+            let Poll::Ready(seen) = poll(&readiness, &mut waiting, &count) else {
+                panic!("it has ended");
+            };
+            readiness.would_block(seen);
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 0 `READY` | the kernel has not said "would block" since its last event |
 //! | 1 `ENDED` | and never will again: the end of the stream, or an error |
-//! | 2 `WAITED` | somebody waits for the next event |
+//! | 2 `WAITED` | somebody waits for the next event; changed under the lock, with the waiter |
 //! | 3.. | how many events there were, so that none is taken back unseen |
 
 use std::task::{Context, Poll, Waker};
@@ -29,7 +29,8 @@ pub(crate) struct Readiness {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen(u32);
 
-/// Who polls again and again keeps this in between. It is of one [`Readiness`].
+/// Who polls again and again keeps this in between. It is of one [`Readiness`], which nobody else
+/// polls.
 #[derive(Default)]
 pub(crate) struct Waiting {
     /// The word after it began to wait, and its waker.
@@ -54,12 +55,15 @@ impl Readiness {
         if waiting.lasts(word, cx.waker()) {
             return Poll::Pending;
         }
-        match &mut *self.lock() {
-            Some(waiter) => waiter.clone_from(cx.waker()),
-            waiter => *waiter = Some(cx.waker().clone()),
-        }
-        // An event that the first look missed: it finds the waiter, or is seen here.
-        let word = self.word.fetch_or(WAITED, Ordering::AcqRel) | WAITED;
+        let word = {
+            let mut waiter = self.lock();
+            match &mut *waiter {
+                Some(waiter) => waiter.clone_from(cx.waker()),
+                None => *waiter = Some(cx.waker().clone()),
+            }
+            // An event that the first look missed: it finds the waiter, or is seen here.
+            self.word.fetch_or(WAITED, Ordering::AcqRel) | WAITED
+        };
         if word & READY != 0 {
             return Poll::Ready(Seen(word));
         }
@@ -83,11 +87,16 @@ impl Readiness {
     /// The kernel has an event, the last one if it has `ended`. Who waited for it is to be woken.
     pub(crate) fn event(&self, ended: bool) -> Option<Waker> {
         let flags = if ended { READY | ENDED } else { READY };
-        let after = |word: u32| Some((word & !WAITED).wrapping_add(EVENT) | flags);
-        let before = (self.word).fetch_update(Ordering::AcqRel, Ordering::Relaxed, after);
-        before
-            .is_ok_and(|word| word & WAITED != 0)
-            .then(|| self.lock().take())?
+        let after = |word: u32| (word & !WAITED).wrapping_add(EVENT) | flags;
+        let unless_waited = |word| (word & WAITED == 0).then(|| after(word));
+        let (acqrel, acquire) = (Ordering::AcqRel, Ordering::Acquire);
+        if (self.word.fetch_update(acqrel, acquire, unless_waited)).is_ok() {
+            return None;
+        }
+        // Under the lock, so that who waits from now on is not taken for who waited before.
+        let mut waiter = self.lock();
+        let _ = (self.word).fetch_update(acqrel, acquire, |word| Some(after(word)));
+        waiter.take()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Waker>> {

@@ -78,9 +78,10 @@ impl RequestBody {
         self.hints.as_ref()
     }
 
-    /// The body, of which nothing is left here: for who has a request by reference.
+    /// The body, for who has a request by reference. What stays behind is empty, has no hints, and
+    /// still knows its client.
     #[must_use]
-    pub fn take(&mut self) -> Self {
+    pub fn detach(&mut self) -> Self {
         let nothing = Self::empty(self.client);
         std::mem::replace(self, nothing)
     }

@@ -53,8 +53,9 @@ impl Stream {
     }
 
     /// Ready when there is something to read, or the end.
-    pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
-        self.source.poll(Side::Read, cx).map(drop)
+    pub(super) fn poll_readable(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let readable = self.source.poll_again(Side::Read, &mut self.reader, cx);
+        readable.map(drop)
     }
 
     fn poll_send(
@@ -135,7 +136,7 @@ impl Write for Stream {
         let len: usize = bufs.iter().map(|buf| buf.len()).sum();
         if len <= SMALL {
             return with_joined(bufs, |piece| {
-                self.poll_send(cx, len, |fd, _| rustix::net::send(fd, piece, flags))
+                self.poll_send(cx, piece.len(), |fd, _| rustix::net::send(fd, piece, flags))
             });
         }
         self.poll_send(cx, len, |fd, _| {

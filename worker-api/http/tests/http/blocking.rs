@@ -58,6 +58,26 @@ fn requests_are_read_and_wait_while_the_only_call_blocks_and_lameduck_is_announc
 }
 
 #[test]
+fn a_call_that_waits_is_not_made_once_its_client_has_gone() {
+    let mut pod = one_thread();
+    let mut busy = pod.connect();
+    busy.ask("/block");
+    pod.expect("blocking");
+    let (gone, half) = (pod.connect(), pod.connect());
+    gone.ask("/spin");
+    half.send("GET /spin HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    pod.until("all are read", |pod| pod.row().in_flight == 3);
+    drop((gone, half));
+    pod.until("two have gone", |pod| pod.row().in_flight == 1);
+    pod.release();
+    assert_eq!(busy.reply().status, 200);
+    pod.drain();
+    busy.expect_end();
+    // A call of theirs would spin now, and the worker would wait for it.
+    assert_eq!(pod.drained(), (1, 0));
+}
+
+#[test]
 fn a_worker_drains_idle_connections_while_its_only_call_blocks() {
     let mut pod = one_thread();
     let mut idle = pod.connect();

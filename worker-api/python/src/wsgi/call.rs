@@ -116,7 +116,7 @@ impl Caller {
         let request = self.hooks.request(asked, &environ)?;
         let mut input = None;
         if !(asked.body().is_ready() && asked.body().is_empty()) {
-            let body = Bound::new(py, Input::new(asked.body_mut().take()))?;
+            let body = Bound::new(py, Input::new(asked.body_mut().detach()))?;
             environ.set_item(intern!(py, "wsgi.input"), &body)?;
             input = Some(body);
         }
