@@ -26,6 +26,7 @@ mod pipe;
 mod queue;
 mod reactor;
 mod readiness;
+mod receive;
 mod relay;
 mod reply;
 mod request;

@@ -34,9 +34,9 @@ const UNFIT: [HeaderName; 7] = [
 /// Sends hints (status 103) ahead of the response to one request: `Link` fields most often, from
 /// which a browser knows what it will need.
 ///
-/// Only requests of HTTP/1.1 can have any. For a hyper service it is an extension of theirs; what
-/// is an [`App`](crate::App) otherwise has it with each request. On the baton driver a plain function asks the request's
-/// [body](crate::RequestBody::early_hints), what answers in another way its
+/// Only requests of HTTP/1.1 can have any. For a hyper service it is an extension of theirs; any
+/// other [`App`](crate::App) has it with each request. On the baton driver a plain function asks
+/// the request's [body](crate::RequestBody::early_hints), what answers in another way its
 /// [`Reply`](crate::Reply::early_hints) or [`hosted::Reply`](crate::hosted::Reply::early_hints).
 ///
 /// ```no_run

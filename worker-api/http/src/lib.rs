@@ -30,6 +30,7 @@ mod link;
 mod scratch;
 mod service;
 mod setup;
+mod waiter;
 
 pub use baton::hosted;
 pub use baton::{

@@ -18,6 +18,7 @@ use crate::hints::Outbox;
 use crate::intake::{Intake, News};
 use crate::lifecycle::{Absence, Action, Input, Lifecycle, Next, State};
 use crate::setup::Setup;
+use crate::waiter::remember;
 
 /// Shared by all that belongs to one connection with a socket of type `T`.
 ///
@@ -395,12 +396,5 @@ impl<T> Shared<T> {
             reason = refusal.reason(),
             "request refused"
         );
-    }
-}
-
-fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
     }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use super::executor::{Core, Job};
 use super::files::Files;
 use super::outgoing::Outgoing;
+use super::receive::{Receiving, is_small};
 use super::reply::{Place, Reply};
 use super::request::RequestBody;
 use super::visit::Reception;
@@ -22,9 +23,7 @@ use super::{Handler, Request};
 use crate::hints::EarlyHints;
 use crate::introduce::Introduction;
 use crate::service::App;
-
-/// A body that says that it is at most so long, in bytes, is received before the call.
-const SMALL: u64 = 64 << 10;
+use crate::waiter::remember;
 
 /// What the calls of a worker have in common.
 pub(super) struct Calls<H> {
@@ -74,13 +73,13 @@ impl<H: Handler> App for Caller<H> {
         let (head, incoming) = request.into_parts();
         let Introduction { client, hints } = introduction;
         let mut body = RequestBody::empty(client);
-        let stage = match incoming.size_hint().exact() {
-            _ if incoming.is_end_stream() => Stage::Complete,
-            Some(len) if len <= SMALL => Stage::Receiving(Box::new((incoming, BytesMut::new()))),
-            _ => {
-                body.set_streamed(&self.0.calls.core, incoming);
-                Stage::Complete
-            }
+        let stage = if incoming.is_end_stream() {
+            Stage::Complete
+        } else if is_small(&incoming) {
+            Stage::Receiving(Box::new(Receiving::new(incoming)))
+        } else {
+            body.set_streamed(&self.0.calls.core, incoming);
+            Stage::Complete
         };
         let wanted = Wanted {
             request: Request::from_parts(head, body),
@@ -106,7 +105,7 @@ pub(super) struct Answering<H> {
 
 enum Stage {
     /// A small body.
-    Receiving(Box<(Incoming, BytesMut)>),
+    Receiving(Box<Receiving>),
     /// The request is as the handler gets it.
     Complete,
     /// The call is asked for.
@@ -121,14 +120,7 @@ impl<H: Handler> Future for Answering<H> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { call, stage } = self.get_mut();
         if let Stage::Receiving(receiving) = stage {
-            let (incoming, whole) = &mut **receiving;
-            while let Some(frame) = ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-                let frame = frame.map_err(io::Error::other)?;
-                if let Ok(data) = frame.into_data() {
-                    whole.extend_from_slice(&data);
-                }
-            }
-            call.set_whole(std::mem::take(whole).freeze());
+            call.set_whole(ready!(receiving.poll(cx))?);
             *stage = Stage::Complete;
         }
         let mut state = call.lock();
@@ -138,10 +130,7 @@ impl<H: Handler> Future for Answering<H> {
             *stage = Stage::Over;
             return Poll::Ready(Ok(response));
         }
-        match &mut state.waiter {
-            Some(waiter) => waiter.clone_from(cx.waker()),
-            None => state.waiter = Some(cx.waker().clone()),
-        }
+        remember(&mut state.waiter, cx);
         drop(state);
         if matches!(stage, Stage::Complete) {
             *stage = Stage::Asked;

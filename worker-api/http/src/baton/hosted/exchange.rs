@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use super::super::executor::{Core, Job};
 use super::super::files::Files;
 use super::super::lead::Lead;
+use super::super::receive::{Receiving, is_small};
 use super::answer::{Answer, Outflow, Told};
 use super::below::Below;
 use super::socket::Switching;
@@ -24,9 +25,7 @@ use crate::checks::Client;
 use crate::hints::EarlyHints;
 use crate::introduce::Introduction;
 use crate::service::App;
-
-/// A body that says that it is at most so long, in bytes, is received before the call.
-const SMALL: u64 = 64 << 10;
+use crate::waiter::remember;
 
 /// A request for the app, with what it takes to answer it.
 #[derive(Debug)]
@@ -302,8 +301,8 @@ impl<H: LoopHandler> App for Caller<H> {
         };
         if body.is_end_stream() {
             Answering::Called(asked.call(Source::Whole(Bytes::new())))
-        } else if body.size_hint().exact().is_some_and(|len| len <= SMALL) {
-            Answering::Receiving(Some(Box::new((asked, body, BytesMut::new()))))
+        } else if is_small(&body) {
+            Answering::Receiving(Some(Box::new((asked, Receiving::new(body)))))
         } else {
             Answering::Called(asked.call(Source::Rest(body)))
         }
@@ -373,7 +372,7 @@ impl<H: LoopHandler> Job for Call<H> {
 /// A request on its way to an answer.
 pub(in crate::baton) enum Answering<H> {
     /// Its small body is being received; `None` only for a moment.
-    Receiving(Option<Box<(Asked<H>, Incoming, BytesMut)>>),
+    Receiving(Option<Box<(Asked<H>, Receiving)>>),
     Called(Called),
 }
 
@@ -386,20 +385,13 @@ impl<H: LoopHandler> Future for Answering<H> {
             match this {
                 Self::Called(called) => return called.poll(cx).map(Ok),
                 Self::Receiving(receiving) => {
-                    if let Some(parts) = receiving {
-                        let (_, body, whole) = &mut **parts;
-                        while let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                            let frame = frame.map_err(io::Error::other)?;
-                            if let Ok(data) = frame.into_data() {
-                                whole.extend_from_slice(&data);
-                            }
-                        }
-                    }
-                    let Some(parts) = receiving.take() else {
+                    let Some(parts) = receiving else {
                         return Poll::Pending;
                     };
-                    let (asked, _, whole) = *parts;
-                    *this = Self::Called(asked.call(Source::Whole(whole.freeze())));
+                    let whole = ready!(parts.1.poll(cx))?;
+                    if let Some(parts) = receiving.take() {
+                        *this = Self::Called(parts.0.call(Source::Whole(whole)));
+                    }
                 }
             }
         }
@@ -433,12 +425,5 @@ impl Drop for Called {
         if !self.is_answered {
             self.exchange.end(false);
         }
-    }
-}
-
-fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
-    match place {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *place = Some(cx.waker().clone()),
     }
 }
