@@ -4,7 +4,7 @@ use super::site::Site;
 use super::{host, reload};
 use crate::harness::{Server, Signal};
 
-/// Every hook of the master writes a line.
+/// Every hook of the master writes a line, at one go: a host and its workers share the log.
 const HOOKS: &str = "
 import os
 
@@ -67,7 +67,12 @@ fn what_belongs_to_the_servers_life_runs_once_however_many_hosts_there_are() {
     let site = Site::new();
     site.config(HOOKS);
     let server = site.builder().start();
+    let first = server.worker_pids();
     reload(&server);
+    // What the host that is killed has been told and not yet done is lost with it.
+    for pid in first {
+        server.wait_log(&[&format!("hook child_exit {pid}")]);
+    }
     server.watch(host(&server)).signal(Signal::KILL);
     server.wait_status("no host", |status| status.hosts.is_empty());
     let gone = server.worker_pids()[0];

@@ -68,7 +68,6 @@ def app(environ, start_response):
             .set("workers.ready_after", "100ms")
             .env("PYTHONPATH", paths)
             .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("PYTHONUNBUFFERED", "1")
     }
 
     /// Two workers of the app, with the config file.

@@ -260,10 +260,10 @@ fn workers_are_the_user_that_was_asked_for_and_the_host_is_not() {
     let site = Site::new();
     site.app(
         "one",
-        "import os\nprint('imported by', os.getresuid(), os.getgroups())\n",
+        "import os\nprint('imported by', os.getresuid(), os.getgroups(), flush=True)\n",
     );
     // What is given over the file counts, as everywhere.
-    site.config("user = 1\ngroup = 1\ndef post_fork(server, worker):\n    print('hook of', worker.cfg.uid)\n");
+    site.config("user = 1\ngroup = 1\ndef post_fork(server, worker):\n    print('hook of', worker.cfg.uid, flush=True)\n");
     let builder = site.builder().set("security.user", 65_533);
     let server = builder.set("security.group", 65_532).start();
     server.wait_log(&["hook of 65533"]);
