@@ -45,6 +45,22 @@ fn an_exception_before_the_head_is_a_500_and_after_it_the_end_of_the_connection(
     server.shut_down();
 }
 
+#[test]
+fn a_hook_of_the_worker_knows_how_many_requests_it_has_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("gunicorn_config.py");
+    let hook = "def worker_exit(server, worker):\n    print('served', worker.nr, flush=True)\n";
+    std::fs::write(&config, hook).unwrap();
+    let builder = need!(hosted("validated:app", "sys"), "the package");
+    let config = config.to_str().unwrap();
+    let server = builder.workers(1).set("python.config", config).start();
+    for _ in 0..3 {
+        answers(&server, "/plain", 200, "hello");
+    }
+    server.shut_down();
+    server.wait_log(&["served 3"]);
+}
+
 /// A 204 has no body, and no length of one; the connection goes on behind it.
 fn no_content(server: &Server) {
     let mut connection = server.connect();

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from typing import Any
 
@@ -110,7 +111,8 @@ def _configure(cfg: Cfg) -> None:
             with open(cfg.logconfig_json, encoding="utf-8") as file:
                 logging.config.dictConfig(_filled(json.load(file)))
         else:
-            logging.config.fileConfig(cfg.logconfig, disable_existing_loggers=False)
+            places = {"__file__": cfg.logconfig, "here": os.path.dirname(cfg.logconfig)}
+            logging.config.fileConfig(cfg.logconfig, places, disable_existing_loggers=False)
     except Exception as error:
         names = ("logconfig_dict", "logconfig_json", "logconfig")
         used = next(name for name in names if getattr(cfg, name))
@@ -120,5 +122,24 @@ def _configure(cfg: Cfg) -> None:
 
 
 def _filled(config: dict[str, Any]) -> dict[str, Any]:
-    """A dict config with the parts that gunicorn adds to one: loggers that exist stay."""
-    return {"version": 1, "disable_existing_loggers": False, **config}
+    """A dict config with the parts that gunicorn 27 adds to one: whatever it does not have at its
+    top level. Handlers and formatters of gunicorn's are there beside others too, since the parts
+    that are added name them."""
+    stream = {"class": "logging.StreamHandler", "formatter": "generic"}
+    error = {"level": "INFO", "handlers": ["error_console"], "propagate": True}
+    console = {"level": "INFO", "handlers": ["console"]}
+    parts: dict[str, Any] = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "root": console,
+        "loggers": {"gunicorn.error": error, "gunicorn.access": {**console, "propagate": True}},
+    }
+    own = {
+        "handlers": {
+            "console": {**stream, "stream": "ext://sys.stdout"},
+            "error_console": {**stream, "stream": "ext://sys.stderr"},
+        },
+        "formatters": {"generic": {"format": _FORMAT, "datefmt": _DATE_FORMAT}},
+    }
+    merged = {name: {**part, **config.get(name, {})} for name, part in own.items()}
+    return {**parts, **config, **merged}

@@ -6,7 +6,7 @@
 //! Reading order: `site` is what all requests have in common, `scope` what the app is told of one;
 //! `talk` is one request, with its `receive` and `send`; `speech` and `answer` are what an app may
 //! say there; `websocket`, with `handshake`, `events` and `frames`, is one WebSocket; `runner` runs
-//! the app's coroutine; `ready` and `fields` save allocations.
+//! the app's coroutine; `waits` is what a message waits in; `ready` and `fields` save allocations.
 
 mod answer;
 mod events;
@@ -19,6 +19,7 @@ mod scope;
 mod site;
 mod speech;
 mod talk;
+mod waits;
 mod websocket;
 
 use std::os::fd::AsRawFd;

@@ -86,6 +86,12 @@ impl Worker {
         self.inner.info().pid
     }
 
+    /// How many requests it has served.
+    #[getter]
+    fn requests(&self) -> u64 {
+        self.inner.in_flight().served()
+    }
+
     /// Health answers say so from now on; serving goes on.
     fn mark_unhealthy(&self, py: Python<'_>) {
         // It tells the master, who may be slow to read.

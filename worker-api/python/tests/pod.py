@@ -160,6 +160,10 @@ class Pod:
                 raise AssertionError(f"never written: {text!r}, but\n{self.written()}")
             time.sleep(0.005)
 
+    def release(self) -> None:
+        """Lets calls go on that wait for the file ``release`` in the folder of the test."""
+        Path(self.folder.name, "release").touch()
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)

@@ -14,7 +14,8 @@ import asyncio, json, os, time
 
 async def app(scope, receive, send):
     if scope["type"] == "http":
-        await globals()[scope["path"].strip("/").split("/")[0] or "hello"](scope, receive, send)
+        below = scope["path"].removeprefix(scope["root_path"])
+        await globals()[below.strip("/").split("/")[0] or "hello"](scope, receive, send)
 
 async def start(send, status=200, **fields):
     headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
@@ -60,8 +61,8 @@ async def scope(scope, receive, send):
                 "http_version": "1.1",
                 "method": "GET",
                 "scheme": "http",
-                "path": "/scope/a bé/",
-                "raw_path": b"/scope/a%20b%C3%A9%2F",
+                "path": "/root/scope/a bé/",
+                "raw_path": b"/root/scope/a%20b%C3%A9%2F",
                 "query_string": b"x=%20&y",
                 "root_path": "/root",
                 "headers": [(b"host", b"test"), (b"x-one", b"1"), (b"x-one", b"2")],
@@ -75,6 +76,18 @@ async def scope(scope, receive, send):
             },
         )
         self.assertEqual(state, {})
+
+    def test_the_path_begins_with_the_mount_whether_or_not_the_proxy_takes_it_off(self):
+        for path, expected in (
+            ("/scope/x", "/root/scope/x"),
+            ("/root/scope/x", "/root/scope/x"),
+            ("/root/scope", "/root/scope"),
+            ("/scope", "/root/scope"),
+            ("/scope/root", "/root/scope/root"),
+        ):
+            scope = self.scope(path)
+            found = scope["root_path"], scope["path"], scope["raw_path"]
+            self.assertEqual(found, ("/root", expected, expected.encode()))
 
     def test_a_proxy_is_believed_about_scheme_and_client(self):
         fields = "x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n"
@@ -128,6 +141,23 @@ async def sized_and_ended(scope, receive, send):
 async def nothing(scope, receive, send):
     await start(send, 204)
     await body(send, b"")
+
+async def relayed(scope, receive, send):
+    await start(send, content_length="4", transfer_encoding="chunked")
+    await body(send, b"text")
+
+async def nothing_of_a_length(scope, receive, send):
+    await start(send, 204, content_length="0")
+    await body(send, b"")
+
+async def many_trailers(scope, receive, send):
+    headers = [(b"trailer", b"x-one, x-two")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+    await body(send, b"text")
+    kind = {"type": "http.response.trailers"}
+    await send({**kind, "headers": [(b"x-one", b"1")], "more_trailers": True})
+    await send({**kind, "headers": [(b"x-two", b"2")]})
+    print("trailers said", flush=True)
 
 async def not_modified(scope, receive, send):
     await start(send, 304, etag="x", content_length="100")
@@ -210,6 +240,25 @@ async def lists(scope, receive, send):
             answer = client.get("/trailers", fields="te: trailers\r\n")
             self.assertEqual((answer.text, answer.field("x-sum")), ("text", "7"))
             self.assertEqual(client.get("/trailers").field("x-sum"), None)
+
+    def test_trailers_may_come_in_several_messages_and_are_left_out_where_there_is_no_body(self):
+        pod = self.pod(self.SOURCE)
+        with pod.connect() as client:
+            answer = client.get("/many_trailers", fields="te: trailers\r\n")
+            self.assertEqual((answer.field("x-one"), answer.field("x-two")), ("1", "2"))
+            self.assertEqual(client.get("/many_trailers", method="HEAD").text, "")
+            self.assertEqual(client.get().text, "hello")
+        pod.until_written("trailers said\ntrailers said")
+        self.assertNotIn("Exception", pod.written())
+
+    def test_how_a_body_is_framed_is_not_the_apps_to_say(self):
+        with self.pod(self.SOURCE).connect() as client:
+            answer = client.get("/relayed")
+            lengths = answer.field("content-length"), answer.field("transfer-encoding")
+            self.assertEqual((answer.text, lengths), ("text", ("4", None)))
+            answer = client.get("/nothing_of_a_length")
+            self.assertEqual((answer.status, answer.field("content-length")), (204, None))
+            self.assertEqual(client.get().text, "hello")
 
     def test_a_client_that_reads_slowly_holds_the_app_back(self):
         pod = self.pod(self.SOURCE)
@@ -311,6 +360,8 @@ class Ends(PodCase):
     SOURCE = (
         ROUTES
         + """
+import gc
+
 async def wait_until_gone(scope, receive, send):
     await receive()
     print("waiting", flush=True)
@@ -320,6 +371,31 @@ async def wait_until_gone(scope, receive, send):
     except OSError as error:
         print("OSError", flush=True)
         raise
+
+async def poll_until_gone(scope, receive, send):
+    message, polls = await receive(), 0
+    while message["type"] != "http.disconnect":
+        try:
+            message = await asyncio.wait_for(receive(), 0.0001)
+        except asyncio.TimeoutError:
+            polls += 1
+        if polls == 100:
+            futures = sum(isinstance(it, asyncio.Future) for it in gc.get_objects())
+            print("few futures" if futures < 50 else f"{futures} futures", flush=True)
+    print("polled to the end", flush=True)
+
+class Gone(Exception):
+    pass
+
+async def raise_when_gone(scope, receive, send):
+    await start(send)
+    try:
+        while True:
+            await body(send, b"x", True)
+            await asyncio.sleep(0.01)
+    except OSError:
+        print("told", flush=True)
+        raise Gone()
 
 async def send_until_gone(scope, receive, send):
     await start(send)
@@ -397,8 +473,22 @@ async def cancelled(scope, receive, send):
         client.head()
         reset(client)
         pod.until_written("gone")
+        client = pod.connect()
+        client.ask("/raise_when_gone")
+        client.head()
+        reset(client)
+        pod.until_written("told")
         self.assertEqual(pod.get("/hello").text, "hello")
         self.assertNotIn("Traceback", pod.written())
+
+    def test_whoever_asks_again_and_again_whether_the_client_has_gone_leaves_nothing_behind(self):
+        pod = self.pod(self.SOURCE)
+        client = pod.connect()
+        client.ask("/poll_until_gone")
+        pod.until_written("futures")
+        self.assertIn("few futures", pod.written())
+        reset(client)
+        pod.until_written("polled to the end")
 
     def test_whoever_receives_after_the_answer_is_told_that_it_is_over(self):
         pod = self.pod(self.SOURCE)

@@ -54,6 +54,7 @@ async def deny(scope, receive, send):
     await send(start)
     await send({"type": "websocket.http.response.body", "body": b"pay", "more_body": True})
     await send({"type": "websocket.http.response.body", "body": b" first"})
+    print("denied:", (await receive())["type"], flush=True)
 
 async def close(scope, receive, send):
     await accept(receive, send)
@@ -233,6 +234,7 @@ class WebSockets(PodCase):
         self.assertEqual(
             (answer.status, answer.text, answer.field("x-one")), (402, "pay first", "1")
         )
+        self.running.until_written("denied: websocket.disconnect")
         self.assertEqual(self.another("/silent").answer.status, 500)
         self.assertEqual(self.another("/raises_early").answer.status, 500)
         self.running.until_written("early, as told")

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import unittest
+from pathlib import Path
 
 from case import Case
 from gracefork import _hooks
@@ -37,9 +38,10 @@ class HostCase(Case):
         return _hooks.load()
 
     def forget_log(self) -> None:
-        logger = logging.getLogger("gunicorn.error")
-        for handler in list(logger.handlers):
-            logger.removeHandler(handler)
+        for logger in map(logging.getLogger, (None, "gunicorn.error", "gunicorn.access")):
+            for handler in list(logger.handlers):
+                logger.removeHandler(handler)
+                handler.close()
 
 
 class Hooks(HostCase):
@@ -174,6 +176,29 @@ class Objects(HostCase):
         self.forget_log()
         self.assertEqual((self.folder / "mine.log.1").read_text(), "kept\n")
         self.assertEqual((self.folder / "mine.log").read_text(), "after rotation\n")
+
+    def test_a_logconfig_may_build_on_gunicorns_own_parts(self):
+        level = {"handlers": ["error_console"], "level": "DEBUG"}
+        for config in (
+            {"loggers": {"gunicorn.error": level}},
+            {"formatters": {"generic": {"format": "{message}!", "style": "{"}}},
+        ):
+            with self.standard_error() as written:
+                self.server(f"logconfig_dict = {config!r}\n").log.info("said")
+            expected = r"said!\n$" if "formatters" in config else r"^\[.*\[INFO\] said\n$"
+            self.assertRegex(written.getvalue(), expected)
+            self.forget_log()
+
+    def test_a_logconfig_file_knows_where_it_is(self):
+        Path("log.ini").write_text(
+            "[loggers]\nkeys=root\n[handlers]\nkeys=file\n[formatters]\nkeys=\n"
+            "[logger_root]\nhandlers=file\n"
+            "[handler_file]\nclass=FileHandler\nargs=('%(here)s/mine.log',)\n"
+        )
+        self.server(f"logconfig = {str(self.folder / 'log.ini')!r}\n")
+        logging.getLogger("app").warning("kept")
+        self.forget_log()
+        self.assertEqual((self.folder / "mine.log").read_text(), "kept\n")
 
     def test_a_logconfig_that_cannot_be_used_is_told(self):
         with self.assertRaises(Fault) as raised:

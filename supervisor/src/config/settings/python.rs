@@ -46,7 +46,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         path: "python.root_path",
         support: Now(|draft| &mut draft.python.root_path),
         example: r#""/shop""#,
-        doc: "Where an ASGI app is mounted by the proxy in front of it: `root_path` of its scopes. A WSGI app takes SCRIPT_NAME from the environment.",
+        doc: "Where an ASGI app is mounted by the proxy in front of it: `root_path` of its scopes. Their `path` begins with it, whether or not the proxy takes it off. A WSGI app takes SCRIPT_NAME from the environment.",
         flags: &["--root-path"],
         gunicorn: Some("root_path"),
         ..UNSAID

@@ -22,7 +22,10 @@ pub trait Surroundings: Send + Sync + 'static {
     }
 
     /// A call hangs; told once for each, on a thread that runs no call. Connections wait meanwhile.
-    fn hung(&self) {}
+    /// With `all`, as many calls hang as may run at once: no other one can be made.
+    fn hung(&self, all: bool) {
+        let _ = all;
+    }
 }
 
 impl Surroundings for () {}

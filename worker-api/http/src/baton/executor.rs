@@ -86,13 +86,15 @@ impl Core {
         around: Box<dyn Surroundings>,
     ) -> io::Result<Arc<Self>> {
         let own = |_: &_| Ok(Lead::Own(Relay::new(threads.get())));
-        Self::led_by(timers, gate, around, own)
+        let clocks = Clocks::new(around.hang_timeout(), threads.get());
+        Self::led_by(timers, gate, around, clocks, own)
     }
 
     pub(super) fn led_by(
         timers: Timers,
         gate: Arc<Gate>,
         around: Box<dyn Surroundings>,
+        clocks: Clocks,
         lead: impl FnOnce(&Reactor) -> io::Result<Lead>,
     ) -> io::Result<Arc<Self>> {
         let reactor = Reactor::new()?;
@@ -103,7 +105,7 @@ impl Core {
             reactor,
             timers,
             gate,
-            clocks: Clocks::new(around.hang_timeout()),
+            clocks,
             around,
             end: Mutex::default(),
             end_changed: Condvar::new(),
@@ -234,9 +236,8 @@ impl Ground for Core {
             self.timers.begin_turn();
         });
         self.timers.ring();
-        for _ in 0..self.clocks.count_hung(self.timers.nanos()) {
-            self.around.hung();
-        }
+        let hung = self.clocks.hung(self.timers.nanos());
+        (0..hung.new).for_each(|_| self.around.hung(hung.all));
     }
 
     /// Since the clock was last looked at: at the end of the call before, or back from the kernel.

@@ -9,6 +9,8 @@ use std::time::Duration;
 /// One clock for each thread that makes calls.
 pub(super) struct Clocks {
     limit: Option<u64>,
+    /// So many calls may run at once.
+    permits: usize,
     clocks: Mutex<Vec<Arc<Clock>>>,
 }
 
@@ -29,10 +31,11 @@ thread_local! {
 }
 
 impl Clocks {
-    pub(super) fn new(limit: Option<Duration>) -> Self {
+    pub(super) fn new(limit: Option<Duration>, permits: usize) -> Self {
         let limit = limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(TOLD));
         Self {
             limit,
+            permits,
             clocks: Mutex::default(),
         }
     }
@@ -62,21 +65,36 @@ impl Clocks {
         left.min().map(Duration::from_nanos)
     }
 
-    /// How many calls are found to hang at time `now`, for the first time.
-    pub(super) fn count_hung(&self, now: u64) -> usize {
-        let Some(limit) = self.limit else { return 0 };
-        let clocks = self.lock();
-        let hung = clocks.iter().filter(|clock| {
-            let since = clock.0.load(Ordering::Relaxed);
-            let hangs = !matches!(since, NONE | WAITS | TOLD) && now.saturating_sub(since) >= limit;
-            hangs && clock.turn(since, TOLD)
-        });
-        hung.count()
+    /// Which calls are found to hang at time `now`.
+    pub(super) fn hung(&self, now: u64) -> Hung {
+        let Some(limit) = self.limit else {
+            return Hung::default();
+        };
+        let (mut new, mut known) = (0, 0);
+        for clock in &*self.lock() {
+            match clock.0.load(Ordering::Relaxed) {
+                NONE | WAITS => {}
+                TOLD => known += 1,
+                since if now.saturating_sub(since) >= limit && clock.turn(since, TOLD) => new += 1,
+                _ => {}
+            }
+        }
+        let all = new + known >= self.permits;
+        Hung { new, all }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Clock>>> {
         self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Hung {
+    /// How many calls hang that did not before.
+    pub(super) new: usize,
+    /// Whether with these no other call can be made.
+    pub(super) all: bool,
 }
 
 impl Clock {
@@ -117,36 +135,64 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_nanos(100);
 
+    fn clocks(limit: Option<Duration>) -> Clocks {
+        let clocks = Clocks::new(limit, 1);
+        clocks.join();
+        clocks
+    }
+
+    fn count_hung(clocks: &Clocks, now: u64) -> usize {
+        clocks.hung(now).new
+    }
+
     #[test]
     fn a_call_hangs_when_it_has_not_moved_for_so_long_and_it_is_told_once() {
-        let clocks = Clocks::new(Some(LIMIT));
-        clocks.join();
-        assert_eq!((clocks.left(1), clocks.count_hung(1)), (None, 0));
+        let clocks = clocks(Some(LIMIT));
+        assert_eq!((clocks.left(1), count_hung(&clocks, 1)), (None, 0));
         moves(10);
         assert_eq!(clocks.left(30), Some(Duration::from_nanos(80)));
         moves(50);
-        assert_eq!((clocks.count_hung(149), clocks.count_hung(150)), (0, 1));
-        assert_eq!((clocks.left(151), clocks.count_hung(400)), (Some(LIMIT), 0));
+        assert_eq!((count_hung(&clocks, 149), count_hung(&clocks, 150)), (0, 1));
+        assert_eq!(
+            (clocks.left(151), count_hung(&clocks, 400)),
+            (Some(LIMIT), 0)
+        );
         ends();
-        assert_eq!((clocks.left(400), clocks.count_hung(400)), (None, 0));
+        assert_eq!((clocks.left(400), count_hung(&clocks, 400)), (None, 0));
     }
 
     #[test]
     fn a_call_that_waits_for_its_client_does_not_hang_but_is_looked_at_again() {
-        let clocks = Clocks::new(Some(LIMIT));
-        clocks.join();
+        let clocks = clocks(Some(LIMIT));
         moves(1);
         waits();
-        assert_eq!((clocks.left(900), clocks.count_hung(900)), (Some(LIMIT), 0));
+        assert_eq!(
+            (clocks.left(900), count_hung(&clocks, 900)),
+            (Some(LIMIT), 0)
+        );
         moves(1000);
-        assert_eq!(clocks.count_hung(1100), 1);
+        assert_eq!(count_hung(&clocks, 1100), 1);
+    }
+
+    #[test]
+    fn all_hang_when_as_many_do_as_may_run_at_once() {
+        let clocks = Clocks::new(Some(LIMIT), 2);
+        let calls = |first: u64, second: u64| {
+            let of = [first, second].map(|time| Arc::new(Clock(AtomicU64::new(time))));
+            *clocks.lock() = of.to_vec();
+        };
+        calls(1, 60);
+        assert_eq!(clocks.hung(120), Hung { new: 1, all: false });
+        assert_eq!(clocks.hung(160), Hung { new: 1, all: true });
+        calls(1, NONE);
+        assert_eq!(clocks.hung(120), Hung { new: 1, all: false });
+        assert_eq!(clocks.hung(500), Hung::default(), "the other one has ended");
     }
 
     #[test]
     fn without_a_limit_there_is_nothing_to_look_at() {
-        let clocks = Clocks::new(None);
-        clocks.join();
+        let clocks = clocks(None);
         moves(1);
-        assert_eq!((clocks.left(900), clocks.count_hung(900)), (None, 0));
+        assert_eq!((clocks.left(900), count_hung(&clocks, 900)), (None, 0));
     }
 }

@@ -34,6 +34,7 @@ use self::vigil::Vigil;
 use super::accept::Accepting;
 use super::executor::{Core, Job};
 use super::files::Files;
+use super::hang::Clocks;
 use super::lead::Lead;
 use super::timers::{Alarm, Timers};
 use super::visit::{House, Reception};
@@ -91,7 +92,10 @@ pub fn start<H: LoopHandler>(
     let setup = Setup::of_baton(&worker, None, timers.hand());
     let gate = Arc::clone(&setup.gate);
     let hosted = |reactor: &_| Hosted::new(reactor, stall).map(Lead::Hosted);
-    let core = Core::led_by(timers, gate, Box::new(()), hosted).map_err(ServeError::Driver)?;
+    // The loop's own timers tell when it is blocked.
+    let clocks = Clocks::new(None, 1);
+    let core = Core::led_by(timers, gate, Box::new(()), clocks, hosted);
+    let core = core.map_err(ServeError::Driver)?;
     let desk = Arc::new(Desk {
         core: Arc::clone(&core),
         drain: worker.drain(),

@@ -278,7 +278,7 @@ fn a_connection_that_was_taken_over_holds_no_call() {
 #[test]
 fn a_call_that_hangs_is_told_once_and_one_that_waits_for_its_client_is_none() {
     let mut pod = Pod::<Baton>::with()
-        .env("TEST_HANG_MILLIS", "50")
+        .env("TEST_HANG_MILLIS", "500")
         .env("GRACEFORK_THREADS", "2")
         .start();
     let mut slow = pod.connect();

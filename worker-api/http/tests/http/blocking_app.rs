@@ -29,8 +29,8 @@ impl Surroundings for Around {
         Some(Duration::from_millis(millis.parse().unwrap()))
     }
 
-    fn hung(&self) {
-        self.0.tell("hung");
+    fn hung(&self, all: bool) {
+        self.0.tell(if all { "all hung" } else { "hung" });
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an app may say: its messages, as responses.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, LINK};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, LINK, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Response, StatusCode};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -47,6 +47,10 @@ impl Head {
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
         parts.headers = fields(message, room)?;
+        if status == StatusCode::NO_CONTENT {
+            // RFC 9110, section 8.6.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         let length = parts.headers.get(CONTENT_LENGTH);
         let length = length
             .map(|length| {
@@ -63,7 +67,8 @@ impl Head {
     }
 }
 
-/// The `headers` of a message, in a map that is empty: its room is used again.
+/// The `headers` of a message, behind those in a map whose room is used again. How the body is
+/// framed is the server's to say: `transfer-encoding` is ignored, as the ASGI specification has it.
 pub(super) fn fields(message: &Bound<'_, PyDict>, mut room: HeaderMap) -> PyResult<HeaderMap> {
     let Some(given) = message.get_item(intern!(message.py(), "headers"))? else {
         return Ok(room);
@@ -87,7 +92,9 @@ fn add(fields: &mut HeaderMap, field: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     let read = |name: &[u8]| with_bytes(&value, |value| fields::read(name, value));
     let (name, value) = with_bytes(&name, read)???;
-    fields.append(name, value);
+    if name != TRANSFER_ENCODING {
+        fields.append(name, value);
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What an app is told of a request before it runs.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
@@ -18,6 +19,8 @@ use crate::peers::Peers;
 pub(super) struct Scopes {
     http: Py<PyDict>,
     websocket: Py<PyDict>,
+    /// Where the app is mounted, without a slash at its end.
+    mount: String,
     state: Option<Py<PyDict>>,
     fields: Fields,
     /// The addresses that came last, as Python has them.
@@ -70,6 +73,7 @@ impl Scopes {
             Ok(scope.unbind())
         };
         Ok(Self {
+            mount: root_path.trim_end_matches('/').to_owned(),
             http: template(
                 "http",
                 "http",
@@ -118,7 +122,7 @@ impl Scopes {
         if kind == Kind::Http && head.method != Method::GET {
             scope.set_item(intern!(py, "method"), method(py, &head.method))?;
         }
-        set_target(&scope, head)?;
+        set_target(&scope, head, &self.mount)?;
         scope.set_item(intern!(py, "headers"), self.pairs(py, &head.headers)?)?;
         let port = client
             .peer
@@ -180,8 +184,9 @@ fn method<'py>(py: Python<'py>, method: &Method) -> Bound<'py, PyString> {
     }
 }
 
-/// Path and query, from what the client has sent if hyper does not show that.
-fn set_target(scope: &Bound<'_, PyDict>, head: &http::request::Parts) -> PyResult<()> {
+/// Path and query, from what the client has sent if hyper does not show that. The path is the whole
+/// one, with where the app is mounted: a proxy may have taken that off.
+fn set_target(scope: &Bound<'_, PyDict>, head: &http::request::Parts, mount: &str) -> PyResult<()> {
     let py = scope.py();
     let raw = head.extensions.get::<RawTarget>();
     let raw = raw
@@ -202,8 +207,16 @@ fn set_target(scope: &Bound<'_, PyDict>, head: &http::request::Parts) -> PyResul
         ),
     };
     let decoded = percent_decode(path).decode_utf8_lossy();
+    let below = decoded.strip_prefix(mount);
+    let is_whole = below.is_some_and(|below| below.is_empty() || below.starts_with('/'));
+    let (decoded, path) = if mount.is_empty() || is_whole || !path.starts_with(b"/") {
+        (decoded, Cow::from(path))
+    } else {
+        let raw = [mount.as_bytes(), path].concat();
+        (Cow::from(format!("{mount}{decoded}")), Cow::from(raw))
+    };
     scope.set_item(intern!(py, "path"), PyString::new(py, &decoded))?;
-    scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, path))?;
+    scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, &path))?;
     if !query.is_empty() {
         scope.set_item(intern!(py, "query_string"), PyBytes::new(py, query))?;
     }

@@ -19,6 +19,7 @@ use super::ready::Done;
 use super::runner::{End, Finish, Runner};
 use super::scope::{Kind, Scopes};
 use super::talk::{self, Talk};
+use super::waits::resolve;
 use super::websocket::{self, Socket};
 use crate::wsgi::hang::report;
 
@@ -344,13 +345,4 @@ impl LoopHandler for Handler {
             }
         });
     }
-}
-
-/// Gives a future its result, unless it was cancelled.
-pub(super) fn resolve(future: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = future.py();
-    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-        future.call_method1(intern!(py, "set_result"), (result,))?;
-    }
-    Ok(())
 }

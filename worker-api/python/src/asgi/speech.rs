@@ -28,8 +28,10 @@ enum Said {
     Nothing,
     Start(Head),
     Part(Part),
-    /// All but the trailers.
-    Body(StreamBody),
+    /// All but the trailers, of which some may be here.
+    Body(StreamBody, HeaderMap),
+    /// All that is sent: trailers that the app has promised are not, where there is no body.
+    Sent,
     All,
 }
 
@@ -54,7 +56,7 @@ impl Speech {
 
     /// Whether all is said.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self.said, Said::All)
+        matches!(self.said, Said::Sent | Said::All)
     }
 
     /// Whether nothing is said that the client has seen.
@@ -89,7 +91,13 @@ impl Speech {
             ("body", Said::Start(head)) => self.begin(reply, head, message)?,
             ("body", Said::Part(part)) => self.go_on(part, message)?,
             ("pathsend", Said::Start(head)) => self.send_file(reply, head, message)?,
-            ("trailers", Said::Body(stream)) => self.end(&stream, message)?,
+            ("trailers", Said::Body(stream, before)) => self.end(stream, before, message)?,
+            ("trailers", Said::Sent) if has_more_trailers(message)? => Said::Sent,
+            ("trailers", Said::Sent) => Said::All,
+            (_, Said::Sent) => {
+                self.said = Said::Sent;
+                return Err(too_late(kind));
+            }
             (_, Said::All) => return Err(too_late(kind)),
             (_, said) => {
                 let error = unexpected(kind, said.expected());
@@ -120,7 +128,7 @@ impl Speech {
     /// The app has ended: what was begun and not ended is cut off; what was not begun is 500.
     pub(super) fn close(self, reply: Reply) {
         let Self { site, said, .. } = self;
-        if let Said::All = said {
+        if let Said::Sent | Said::All = said {
             return drop(reply);
         }
         let Ok(driver) = site.driver() else {
@@ -155,9 +163,9 @@ impl Speech {
             let part = Part {
                 stream: None,
                 left: None,
-                trailers: false,
+                trailers,
             };
-            return Ok(if more { Said::Part(part) } else { Said::All });
+            return Ok(part.then(more));
         }
         let left = rest(length, body.len(), more)?;
         if !more && !trailers {
@@ -209,10 +217,15 @@ impl Speech {
         Ok(Said::All)
     }
 
-    fn end(&self, stream: &StreamBody, message: &Bound<'_, PyDict>) -> PyResult<Said> {
-        let trailers = fields(message, HeaderMap::new())?;
-        if flag(message, intern!(message.py(), "more_trailers"))? {
-            return Err(PyRuntimeError::new_err("trailers come in one message"));
+    fn end(
+        &self,
+        stream: StreamBody,
+        before: HeaderMap,
+        message: &Bound<'_, PyDict>,
+    ) -> PyResult<Said> {
+        let trailers = fields(message, before)?;
+        if has_more_trailers(message)? {
+            return Ok(Said::Body(stream, trailers));
         }
         let driver = self.site.driver()?;
         driver.with_connections_soon(|| stream.finish(Some(trailers)));
@@ -241,8 +254,8 @@ impl Said {
         match self {
             Self::Nothing => "the start of the response",
             Self::Start(_) | Self::Part(_) => "its body",
-            Self::Body(_) => "its trailers",
-            Self::All => "nothing",
+            Self::Body(..) => "its trailers",
+            Self::Sent | Self::All => "nothing",
         }
     }
 }
@@ -251,11 +264,16 @@ impl Part {
     /// After another piece, behind which there is `more` or not.
     fn then(self, more: bool) -> Said {
         match self.stream {
-            Some(stream) if !more && self.trailers => Said::Body(stream),
             stream if more => Said::Part(Self { stream, ..self }),
+            Some(stream) if self.trailers => Said::Body(stream, HeaderMap::new()),
+            None if self.trailers => Said::Sent,
             _ => Said::All,
         }
     }
+}
+
+fn has_more_trailers(message: &Bound<'_, PyDict>) -> PyResult<bool> {
+    flag(message, intern!(message.py(), "more_trailers"))
 }
 
 /// What is left of a body's length, if the app has named one.

@@ -15,8 +15,9 @@ use worker_http::hosted::{Inquiry, Reply, RequestBody};
 use super::answer::{kind_of, too_late, unexpected};
 use super::ready::{Ready, Waiting};
 use super::runner::{End, Finish};
-use super::site::{Site, resolve};
+use super::site::Site;
 use super::speech::Speech;
+use super::waits::{comes_of_os_error, forget_cancelled, resolve};
 
 /// See the module.
 #[pyclass(frozen, module = "gracefork._gracefork")]
@@ -48,6 +49,7 @@ impl Talk {
     fn receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         let mut state = this.lock();
+        forget_cancelled(py, &mut state.receivers)?;
         if state.receivers.is_empty() {
             match this.next(slf, &mut state)? {
                 Next::Wait => {}
@@ -227,7 +229,7 @@ impl Talk {
         let is_gone = !speech.is_complete() && reply.is_gone();
         match end {
             // It was told so in `send`, or saw it in `receive`.
-            End::Raised(error) if is_gone && error.is_instance_of::<PyOSError>(py) => {}
+            End::Raised(error) if is_gone && comes_of_os_error(py, error) => {}
             End::Raised(error) => {
                 let text = "Exception in ASGI application";
                 self.site.report(py, text, Some(error));

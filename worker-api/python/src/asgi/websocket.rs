@@ -19,8 +19,9 @@ use super::frames::{Came, Close, Frames};
 use super::handshake::{Offer, forbidden};
 use super::ready::{Ready, Waiting};
 use super::runner::{End, Finish};
-use super::site::{Site, resolve};
+use super::site::Site;
 use super::speech::Speech;
+use super::waits::{comes_of_os_error, forget_cancelled, resolve};
 
 /// See the module.
 #[pyclass(frozen, module = "gracefork._gracefork")]
@@ -48,8 +49,9 @@ enum Stage {
     Asked(Switching, Offer),
     /// It does not, and says more about it.
     Denied(Speech),
-    /// It does; the connection is not ours yet. What it sends meanwhile waits.
-    Accepted(Switching, Vec<Message>),
+    /// It does; the connection is not ours yet. What it sends meanwhile waits, and so does its
+    /// good-bye.
+    Accepted(Switching, Vec<Message>, Option<Close>),
     Open(Box<Frames>),
     Closed(Close),
 }
@@ -59,6 +61,7 @@ impl Socket {
     fn receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         let mut state = this.lock();
+        forget_cancelled(py, &mut state.receivers)?;
         if state.receivers.is_empty()
             && let Some(message) = this.next(slf, &mut state)?
         {
@@ -129,6 +132,7 @@ impl Socket {
             return connecting(py).map(Some);
         }
         let came = match (&mut state.stage, &state.reply) {
+            (Stage::Denied(speech), _) if speech.is_complete() => Some(Close::new(1006, "")),
             (Stage::Asked(..) | Stage::Denied(_), Some(reply)) => {
                 let waker = self.waker(slf)?;
                 let over = reply.poll_over(&Context::from_waker(&waker));
@@ -168,7 +172,7 @@ impl Socket {
                     .ok_or_else(|| unexpected(kind, "the body of the response"))?;
                 speech.say(reply, kind, what, message)
             }
-            ("websocket.send", Stage::Accepted(_, waiting)) => {
+            ("websocket.send", Stage::Accepted(_, waiting, None)) => {
                 waiting.push(message_of(message)?);
                 Ok(())
             }
@@ -179,12 +183,13 @@ impl Socket {
                 frames.close(close_of(message)?);
                 self.begin_to_close(slf)
             }
-            ("websocket.close", Stage::Accepted(..)) => {
-                let close = close_of(message)?;
-                self.end(state, close);
+            ("websocket.close", Stage::Accepted(_, _, close @ None)) => {
+                *close = Some(close_of(message)?);
                 Ok(())
             }
-            ("websocket.send" | "websocket.close", Stage::Closed(_)) => Err(gone()),
+            ("websocket.send" | "websocket.close", Stage::Accepted(..) | Stage::Closed(_)) => {
+                Err(gone())
+            }
             _ => Err(unexpected(kind, "'websocket.send' or 'websocket.close'")),
         }
     }
@@ -214,7 +219,7 @@ impl Socket {
                     let parts = offer.accept(protocol, fields);
                     let answer = Answer::bytes(Bytes::new());
                     driver.with_connections(|| reply.send(parts, answer));
-                    state.stage = Stage::Accepted(switching, Vec::new());
+                    state.stage = Stage::Accepted(switching, Vec::new(), None);
                     state.place = Some(self.site.enroll(slf));
                     self.open(slf, state)?;
                     if let Some(close) = self.site.farewell() {
@@ -244,7 +249,7 @@ impl Socket {
 
     /// The connection is ours as soon as the head is out.
     fn open(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<()> {
-        let Stage::Accepted(switching, waiting) = &mut state.stage else {
+        let Stage::Accepted(switching, waiting, close) = &mut state.stage else {
             return Ok(());
         };
         let waker = self.waker(slf)?;
@@ -258,7 +263,11 @@ impl Socket {
                 }
                 // Whoever does not receive is to hear of its end as well.
                 frames.pump();
+                let close = close.take();
                 state.stage = Stage::Open(frames);
+                if let Some(close) = close {
+                    self.say_goodbye(slf, state, close)?;
+                }
             }
             Poll::Ready(Err(_)) => self.end(state, Close::new(1006, "")),
         }
@@ -327,8 +336,8 @@ impl Socket {
                 frames.close(close);
                 self.begin_to_close(slf)
             }
-            Stage::Accepted(..) => {
-                self.end(state, close);
+            Stage::Accepted(_, _, before) => {
+                before.get_or_insert(close);
                 Ok(())
             }
             _ => Ok(()),
@@ -362,7 +371,7 @@ impl Socket {
         };
         let is_open = matches!(state.stage, Stage::Open(_) | Stage::Accepted(..));
         match end {
-            End::Raised(error) if !is_open && error.is_instance_of::<PyOSError>(py) => {}
+            End::Raised(error) if !is_open && comes_of_os_error(py, error) => {}
             End::Raised(error) => {
                 let text = "Exception in ASGI application";
                 self.site.report(py, text, Some(error));

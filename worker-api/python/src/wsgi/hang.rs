@@ -1,4 +1,5 @@
-//! A call that does not return: what is in flight is logged, and the master told.
+//! A call that does not return: what is in flight is logged, and the master told if no other call can
+//! be made.
 
 use std::time::Duration;
 
@@ -37,13 +38,29 @@ impl Surroundings for Around {
 
     /// The call may have Python's lock: nothing here needs it. What the app's threads do is written
     /// by Python's own `faulthandler`, once the master sends SIGABRT.
-    fn hung(&self) {
-        report(&self.worker, "a call of the app does not return");
+    fn hung(&self, all: bool) {
+        let what = "a call of the app does not return";
+        if all {
+            return report(&self.worker, what);
+        }
+        let in_flight = in_flight(&self.worker);
+        tracing::warn!(
+            slot = self.worker.slot(),
+            in_flight,
+            "{what}; others are made"
+        );
     }
 }
 
 /// Says what is in flight and has this worker replaced.
 pub(crate) fn report(worker: &Worker, what: &str) {
+    let in_flight = in_flight(worker);
+    tracing::error!(slot = worker.slot(), in_flight, "hung: {what}");
+    worker.hung();
+}
+
+/// The requests in flight, for the log.
+fn in_flight(worker: &Worker) -> String {
     let now = worker_api::scoreboard::monotonic_now();
     let in_flight: Vec<_> = worker
         .underway()
@@ -53,7 +70,5 @@ pub(crate) fn report(worker: &Worker, what: &str) {
             format!("{} {} for {age:.1} s", it.method, it.path)
         })
         .collect();
-    let in_flight = in_flight.join(", ");
-    tracing::error!(slot = worker.slot(), in_flight, "hung: {what}");
-    worker.hung();
+    in_flight.join(", ")
 }
