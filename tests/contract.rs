@@ -174,7 +174,7 @@ fn the_child_of_a_wrapper_may_speak_for_it() {
 fn a_notify_worker_serves_through_lameduck_before_it_is_told() {
     let server = Builder::python("notifier.py", &[])
         .level("notify")
-        .lameduck("1s")
+        .lameduck("4s")
         .start();
     let term = server.signal(Signal::TERM);
     server.wait_status("lameduck", |status| status.phase == "lameduck");
@@ -185,7 +185,7 @@ fn a_notify_worker_serves_through_lameduck_before_it_is_told() {
         "it does not know of the end yet"
     );
     let exit = server.expect_exit(0);
-    assert!(exit.after(term) >= Duration::from_secs(1));
+    assert!(exit.after(term) >= Duration::from_secs(4));
 }
 
 #[test]
@@ -210,29 +210,29 @@ fn a_worker_without_signs_of_life_is_killed_and_replaced() {
 fn a_worker_with_signs_of_life_lives_on() {
     let server = Builder::python("notifier.py", &[])
         .level("notify")
-        .set("workers.hang_timeout", "500ms")
+        .set("workers.hang_timeout", "2s")
         .start();
     let pids = server.worker_pids();
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(5));
     assert_eq!(server.worker_pids(), pids);
     server.shut_down();
 }
 
 #[test]
 fn extend_timeout_usec_lengthens_the_start() {
-    let slow = |args: &[&str]| {
+    let slow = |boot_timeout: &str, args: &[&str]| {
         Builder::python("notifier.py", args)
             .level("notify")
             .workers(1)
-            .set("workers.boot_timeout", "1s")
+            .set("workers.boot_timeout", boot_timeout)
             .set("workers.restart.crash_limit", 1)
             .spawn()
     };
-    let server = slow(&["--boot", "3", "--extend", "1"]);
+    let server = slow("3s", &["--boot", "5", "--extend", "3"]);
     server.wait_ready();
     server.shut_down();
 
-    let server = slow(&["--boot", "30"]);
+    let server = slow("1s", &["--boot", "30"]);
     server.expect_exit(3);
 }
 

@@ -46,26 +46,39 @@ fn handshakes_that_have_begun_when_the_drain_starts_end_in_an_answer() {
     let _alone = alone();
     for builder in [Builder::axum, Builder::hello] {
         for host in ["127.0.0.1", "[::1]"] {
-            let Some(server) = start_at(builder(), host) else {
-                continue;
-            };
-            let clients: Vec<TcpStream> =
-                (0..16).map(|_| begin(address(&server)).unwrap()).collect();
-            let told = server.signal(Signal::TERM);
-            thread::sleep((told + WAY).saturating_duration_since(Instant::now()));
-            for mut client in &clients {
-                let sent = client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-                sent.unwrap_or_else(|error| server.fail(&format!("reset: {error}")));
-            }
-            for mut client in &clients {
-                let mut answer = String::new();
-                let read = client.read_to_string(&mut answer);
-                read.unwrap_or_else(|error| server.fail(&format!("reset: {error}")));
-                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-            }
-            server.expect_exit(0);
+            let mut rounds = (0..5).map(|_| {
+                let server = start_at(builder(), host)?;
+                Some(all_begun_are_answered(&server))
+            });
+            let in_time = rounds.any(|in_time| in_time != Some(false));
+            assert!(in_time, "the test is never given the processor in time");
         }
     }
+}
+
+/// `false` where the test itself was late: workers wait for handshakes 50 ms.
+fn all_begun_are_answered(server: &Server) -> bool {
+    let clients: Vec<TcpStream> = (0..16).map(|_| begin(address(server)).unwrap()).collect();
+    let told = server.signal(Signal::TERM);
+    thread::sleep((told + WAY).saturating_duration_since(Instant::now()));
+    let ask = |mut client: &TcpStream| client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    let asked: io::Result<Vec<()>> = clients.iter().map(ask).collect();
+    let in_time = told.elapsed() < 2 * WAY;
+    let answer = |mut client: &TcpStream| {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).map(|_| answer)
+    };
+    let answers: io::Result<Vec<String>> = clients.iter().map(answer).collect();
+    server.expect_exit(0);
+    match asked.and(answers) {
+        Ok(answers) => {
+            let whole = |answer: &String| answer.starts_with("HTTP/1.1 200 OK\r\n");
+            assert!(!in_time || answers.iter().all(whole), "{answers:?}");
+        }
+        Err(error) if in_time => server.fail(&format!("reset: {error}")),
+        Err(_) => {}
+    }
+    in_time
 }
 
 /// The figures in `docs/architecture.md` are of this; `--nocapture` shows them.
@@ -169,10 +182,10 @@ fn address(server: &Server) -> SocketAddr {
 
 /// Asks over a way of a quarter of [`WAY`].
 fn come(address: SocketAddr) -> Outcome {
+    let begun = Instant::now();
     let Ok(mut client) = begin(address) else {
         return Outcome::Refused;
     };
-    let begun = Instant::now();
     thread::sleep(WAY / 4);
     let _ = client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     let late = begun.elapsed() > WAY;

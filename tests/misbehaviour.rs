@@ -85,7 +85,7 @@ fn a_worker_that_closes_its_channel_and_lives_on_holds_nothing_up() {
 
 #[test]
 fn a_good_hand_made_native_worker_is_served_by_the_same_contract() {
-    let server = Builder::native(&["good"]).lameduck("1s").start();
+    let server = Builder::native(&["good"]).lameduck("30s").start();
     let status = server.status();
     assert!(
         status.workers.iter().all(|worker| worker.level == "native"),
@@ -96,6 +96,7 @@ fn a_good_hand_made_native_worker_is_served_by_the_same_contract() {
         (server.log.count(&["was told", "LAMEDUCK"]) == 2).then_some(())
     });
     assert_eq!(server.get("/health").status, 503);
+    server.signal(Signal::INT);
     server.expect_exit(0);
     server.wait_log(&["was told", "DRAIN"]);
 }

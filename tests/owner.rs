@@ -113,7 +113,7 @@ fn native_workers_are_the_user_all_their_life_long_and_lose_nothing() {
         return skip(NEEDS);
     }
     for builder in builders {
-        let server = owned(builder).lameduck("500ms").start();
+        let server = owned(builder).lameduck("30s").start();
         assert_owned(&server);
         let load = Load::start(&server.target);
         load.wait_for(100);
@@ -125,6 +125,8 @@ fn native_workers_are_the_user_all_their_life_long_and_lose_nothing() {
         server.signal(Signal::TERM);
         server.wait_status("lameduck", |status| status.phase == "lameduck");
         load.stop().assert_none_lost();
+        // Lameduck is over when all is seen that belongs to it.
+        server.signal(Signal::INT);
         server.expect_exit(0);
         server.assert_no_leftovers();
     }

@@ -132,7 +132,7 @@ fn sigterm_in_the_middle_of_a_reload_is_a_normal_shutdown() {
     let server = app
         .builder()
         .set("workers.boot_timeout", "30s")
-        .lameduck("1s")
+        .lameduck("30s")
         .start();
     let load = Load::start(&server.target);
     load.wait_for(50);
@@ -150,6 +150,7 @@ fn sigterm_in_the_middle_of_a_reload_is_a_normal_shutdown() {
     assert_eq!(server.get("/health").status, 503);
     load.wait_for(50);
     load.stop().assert_none_lost();
+    server.signal(Signal::INT);
     server.expect_exit(0);
 }
 

@@ -11,9 +11,9 @@ const SOON: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_second_sigterm_changes_nothing() {
-    let server = Builder::axum().lameduck("2s").start();
+    let server = Builder::axum().lameduck("5s").start();
     let mut connection = server.connect();
-    connection.send_get("/slow/3").unwrap();
+    connection.send_get("/slow/6").unwrap();
     let term = server.signal(Signal::TERM);
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(200));
@@ -22,7 +22,7 @@ fn a_second_sigterm_changes_nothing() {
     }
     assert_eq!(connection.read_response().unwrap().status, 200);
     let exit = server.expect_exit(0);
-    assert!(exit.after(term) >= Duration::from_secs(2));
+    assert!(exit.after(term) >= Duration::from_secs(5));
 }
 
 #[test]
@@ -81,6 +81,16 @@ fn sigquit_aborts_what_is_in_flight() {
             "the request was aborted"
         );
         server.wait_log(&["abort"]);
+    }
+}
+
+#[test]
+fn sigquit_of_a_pod_with_nothing_in_hand_is_a_clean_end() {
+    for builder in [Builder::axum(), Builder::mio(), Builder::hello()] {
+        let server = builder.lameduck("30s").start();
+        assert_eq!(server.get("/").status, 200);
+        server.signal(Signal::QUIT);
+        server.expect_exit(0);
     }
 }
 

@@ -115,6 +115,7 @@ fn one_stubborn_worker_does_not_spoil_the_end_of_the_good_ones() {
         .arg(script);
     let server = Builder::new(program)
         .set("chdir", folder.to_str().unwrap())
+        .silent()
         .drain_timeout("2s")
         .start();
     let workers = server.watch_workers();

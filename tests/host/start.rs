@@ -1,11 +1,11 @@
 //! The start, when it goes well and when it does not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::site::Site;
 use super::{host, reload, version};
 use crate::harness::programs::{skip, unshare_works};
-use crate::harness::{Server, Signal, eventually, process};
+use crate::harness::{Signal, eventually, process};
 
 /// For an import or a hook that takes long enough to be met on the way.
 const SLEEP: &str = "import time\nprint('it takes its time', flush=True)\ntime.sleep(600)\n";
@@ -182,7 +182,7 @@ fn sigterm_ends_a_start_promptly_wherever_it_is() {
         let term = server.signal(Signal::TERM);
         let exit = server.expect_exit(0);
         assert!(
-            exit.after(term) < Duration::from_secs(2),
+            exit.after(term) < Duration::from_secs(10),
             "{:?}",
             exit.after(term)
         );
@@ -280,17 +280,17 @@ fn workers_are_the_user_that_was_asked_for_and_the_host_is_not() {
 #[test]
 fn a_fork_of_a_preloaded_app_is_ready_at_once() {
     let site = Site::new();
-    site.app("one", "import time\ntime.sleep(1)\n");
-    let server: Server = site.plain().set("workers.preload", true).start();
+    site.app("one", "print('imported', flush=True)\n");
+    let server = site.plain().set("workers.preload", true).start();
     let worker = server.watch(server.worker_pids()[0]);
-    let killed = Instant::now();
     worker.signal(Signal::KILL);
     server.wait_status("a new worker", |status| {
         status.workers.iter().any(|worker| worker.restarts == 1) && status.ready_workers == 2
     });
-    assert!(
-        killed.elapsed() < Duration::from_secs(1),
+    server.shut_down();
+    assert_eq!(
+        server.log.count(&["imported"]),
+        1,
         "it did not import again"
     );
-    server.shut_down();
 }

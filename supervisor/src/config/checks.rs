@@ -8,7 +8,7 @@ use super::problem::{Problem, Problems};
 use super::python;
 use super::shutdown;
 use super::units::format_duration;
-use super::{BindAddress, WorkerCount};
+use super::{BindAddress, Level, WorkerCount};
 
 /// Checks what no setting can check alone, and settles what is worked out from others.
 pub(crate) fn finish(mut layers: Layers, sources: &Sources) -> Result<Loaded, Problems> {
@@ -131,6 +131,8 @@ fn listeners(layers: &mut Layers) {
 fn workers(layers: &mut Layers) {
     let workers = &layers.draft.config.workers;
     let (count, min_ready, restart) = (workers.count, workers.min_ready, workers.restart.clone());
+    let (boot_timeout, ready_after) = (workers.boot_timeout, workers.ready_after);
+    let by_age = matches!(workers.level, Level::Auto | Level::Plain);
     if let WorkerCount::Fixed(count) = count
         && min_ready > count
     {
@@ -140,6 +142,20 @@ fn workers(layers: &mut Layers) {
         let paths = ["workers.min_ready", "workers.count"];
         layers.conflict(
             "`workers.min_ready` is more than `workers.count`",
+            &paths,
+            &label,
+            &help,
+        );
+    }
+    if by_age && boot_timeout < ready_after {
+        let (limit, age) = (format_duration(boot_timeout), format_duration(ready_after));
+        let label = format!(
+            "boot_timeout is {limit}, but ready_after is {age}: no plain worker would ever be ready"
+        );
+        let help = format!("lower ready_after below {limit}, or raise boot_timeout above {age}");
+        let paths = ["workers.boot_timeout", "workers.ready_after"];
+        layers.conflict(
+            "`workers.boot_timeout` is less than `workers.ready_after`",
             &paths,
             &label,
             &help,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use toml::Spanned;
@@ -31,6 +32,12 @@ impl ConfigFile {
         let name = path.display().to_string();
         let unreadable =
             |why: String| Problem::new(format!("cannot read the config file `{name}`: {why}"));
+        let kind = std::fs::metadata(path).map(|about| about.file_type());
+        if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()) {
+            let why = "it can be read only once".to_owned();
+            let help = "it is read more than once, and again at each reload: name a file";
+            return Err(unreadable(why).help(help));
+        }
         let file = File::open(path).map_err(|error| {
             let problem = unreadable(error.to_string());
             match (error.kind(), std::env::current_dir()) {

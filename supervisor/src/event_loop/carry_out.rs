@@ -31,12 +31,7 @@ impl EventLoop {
                 None => self.command_unborn(worker, &command),
             },
             Action::Signal { worker, signal } => self.signal(worker, signal),
-            Action::SetPhase(phase) => {
-                self.board.set_phase(phase);
-                if phase == PodPhase::Drain {
-                    self.drain_began = Some(self.now());
-                }
-            }
+            Action::SetPhase(phase) => self.board.set_phase(phase),
             Action::SetPodHealthy(healthy) => {
                 self.pod_healthy = healthy;
                 self.board.set_pod_healthy(healthy);
@@ -229,16 +224,6 @@ impl EventLoop {
         }
         // Nobody is started any more by what was overtaken; its listeners go with it.
         self.forget_unused_specs();
-        if let (
-            Notice::PhaseChanged {
-                phase: PodPhase::Exit,
-                ..
-            },
-            Some(began),
-        ) = (notice, self.drain_began)
-        {
-            self.metrics.drained(self.now() - began);
-        }
     }
 
     fn subject(&self, id: WorkerId) -> Subject {

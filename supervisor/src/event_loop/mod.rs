@@ -98,8 +98,6 @@ pub struct EventLoop {
     inbox: VecDeque<Event>,
     /// Workers that may have more to say than their fair share.
     talkative: BTreeSet<(WorkerId, u8)>,
-    /// When the pod began to drain.
-    drain_began: Option<Moment>,
     exit: Option<ExitStatus>,
 }
 
@@ -146,7 +144,6 @@ impl EventLoop {
             strangers: process::children(),
             inbox: VecDeque::new(),
             talkative: BTreeSet::new(),
-            drain_began: None,
             exit: None,
         };
         this.last_target = this.fleet.target();

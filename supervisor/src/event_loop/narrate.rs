@@ -77,6 +77,7 @@ pub(super) fn narrate(notice: &Notice, subject: &Subject, metrics: &mut Metrics)
         Notice::WorkerLeft {
             cause, death, took, ..
         } => {
+            metrics.drained(*took);
             info!(slot, pid, cause = cause.name(), end = %describe(*death), took_seconds = seconds(*took), "worker gone");
         }
         Notice::WorkerDied {

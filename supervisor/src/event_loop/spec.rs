@@ -162,7 +162,13 @@ impl Spec {
         let mut env = self.environment_of_all(identity.generation, identity.scoreboard_fd);
         let mut set = |name: &str, value: String| env.push((name.into(), value.into()));
         set("GRACEFORK_WORKER", identity.slot.to_string());
-        set("GRACEFORK_CONTROL_FD", identity.control_fd.to_string());
+        // Who is told of the channel counts on being spoken to on it.
+        if matches!(
+            self.config.workers.level,
+            config::Level::Auto | config::Level::Native
+        ) {
+            set("GRACEFORK_CONTROL_FD", identity.control_fd.to_string());
+        }
         set("GRACEFORK_MAX_REQUESTS", identity.max_requests.to_string());
         if let Some(timeout) = self.config.workers.hang_timeout {
             set("WATCHDOG_USEC", micros(timeout));
@@ -398,7 +404,10 @@ pub fn prepare(
     for address in &config.listen.bind {
         let kept = before.iter().find(|listener| listener.address() == address);
         let listener = match kept {
-            Some(listener) => Rc::clone(listener),
+            Some(listener) => {
+                listener.renew(&config.listen, &config.security)?;
+                Rc::clone(listener)
+            }
             None => Rc::new(bind(address, &config.listen, &config.security, inherited)?),
         };
         listeners.push(listener);

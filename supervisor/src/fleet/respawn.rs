@@ -62,9 +62,13 @@ impl Fleet {
             return;
         };
         // Who has drained, or was killed by us, has been accounted for.
-        let working = matches!(worker.state, State::Leaving { .. } | State::Aborting { .. })
-            && worker.ready_at.is_some();
-        self.work_aborted |= self.phase.is_going_down() && working && death.is_violent();
+        let in_hand = match worker.state {
+            State::Leaving { .. } => death.is_violent(),
+            // It was to say what it aborts.
+            State::Aborting { .. } => true,
+            _ => false,
+        };
+        self.work_aborted |= self.phase.is_going_down() && worker.ready_at.is_some() && in_hand;
         match worker.leaving {
             Some((cause, told)) => {
                 self.tell(Notice::WorkerLeft {
@@ -152,7 +156,8 @@ impl Fleet {
             self.give_up_start(status, now);
             return;
         }
-        if fatal {
+        // Whoever never got Ready while others serve does not speak for the place: it is tried again.
+        if fatal && (was_ready || self.ready_workers() == 0) {
             self.abandoned += 1;
             return;
         }

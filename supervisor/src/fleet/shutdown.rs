@@ -325,7 +325,9 @@ impl Fleet {
             State::Aborting { kill_at }
         };
         let failed = (unexpected && cause != Cause::Shutdown).then(|| worker.clone());
-        self.work_aborted |= going_down && !idle;
+        // A native worker still says what it aborts, and may have nothing in hand.
+        let will_tell = matches!(gentle, Some(Action::Command { .. }));
+        self.work_aborted |= going_down && !idle && !will_tell;
         self.tell(Notice::Forced {
             worker: id,
             cause,

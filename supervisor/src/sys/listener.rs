@@ -24,7 +24,7 @@ use super::spawn::FIRST_FD;
 pub enum BindError {
     /// Somebody else listens there.
     #[error(
-        "{0} is in use by another process; stop that process, or choose another address with `listen.bind` or `-b`"
+        "{0} is in use; stop the process that listens there, or choose another address with `listen.bind` or `-b`; if it is gracefork itself, on an address that overlaps, keep one of the two, and restart it rather than reload"
     )]
     InUse(BindAddress),
     /// The path of a Unix socket is taken by something that is no socket.
@@ -63,6 +63,26 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Goes on as another configuration has it, as far as a socket that listens can: with its
+    /// backlog, and as its workers' own.
+    ///
+    /// # Errors
+    /// The system does not let it.
+    pub fn renew(&self, listen: &Listen, security: &Security) -> Result<(), BindError> {
+        if let BindAddress::Fd(_) = self.address {
+            return Ok(());
+        }
+        let listens = self.socket.listen(backlog_of(listen));
+        listens.map_err(|source| BindError::System {
+            address: self.address.clone(),
+            source,
+        })?;
+        match &self.address {
+            BindAddress::Unix(path) => give_to_owner(path, security),
+            BindAddress::Tcp(_) | BindAddress::Fd(_) => Ok(()),
+        }
+    }
+
     /// The address as it was configured.
     #[must_use]
     pub fn address(&self) -> &BindAddress {
@@ -184,7 +204,7 @@ pub fn bind(
         address: address.clone(),
         source,
     };
-    let backlog = i32::try_from(listen.backlog).unwrap_or(i32::MAX);
+    let backlog = backlog_of(listen);
     match address {
         BindAddress::Tcp(tcp) => bind_tcp(*tcp, shares_port(*tcp, listen), backlog)
             .map(|socket| (socket, None))
@@ -199,13 +219,7 @@ pub fn bind(
         BindAddress::Unix(path) => {
             remove_stale(path, address)?;
             let (socket, file) = bind_unix(path, backlog, security.umask).map_err(system)?;
-            if let Some(owner) = &security.owner {
-                give(path, owner).map_err(|source| BindError::Owner {
-                    address: address.clone(),
-                    owner: owner.clone(),
-                    source,
-                })?;
-            }
+            give_to_owner(path, security)?;
             Ok((socket, Some(file)))
         }
         BindAddress::Fd(number) => inherited.take(*number).map(|socket| (socket, None)),
@@ -214,6 +228,22 @@ pub fn bind(
         address: address.clone(),
         socket,
         _file: file,
+    })
+}
+
+fn backlog_of(listen: &Listen) -> i32 {
+    i32::try_from(listen.backlog).unwrap_or(i32::MAX)
+}
+
+/// Gives a Unix socket to the workers' user, if they are somebody else.
+fn give_to_owner(path: &Path, security: &Security) -> Result<(), BindError> {
+    let Some(owner) = &security.owner else {
+        return Ok(());
+    };
+    give(path, owner).map_err(|source| BindError::Owner {
+        address: BindAddress::Unix(path.to_owned()),
+        owner: owner.clone(),
+        source,
     })
 }
 

@@ -220,6 +220,12 @@ fn files_that_are_no_config() {
     let text = fails("missing.toml").to_string();
     assert!(text.contains("\n  = help: the path starts at /"), "{text}");
     assert!(fails("/").to_string().contains("Is a directory"));
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let text = fails(fifo.to_str().unwrap()).to_string();
+    assert!(text.contains("it can be read only once"), "{text}");
+    assert!(text.contains("help: it is read more than once"), "{text}");
     let latin = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(latin.path(), b"# ok\n# \xe9\n").unwrap();
     assert!(

@@ -147,10 +147,14 @@ impl Ledger {
             }
             Event::Exited { worker, death } => {
                 let torn = self.accounts.get(*worker).is_ok_and(|account| {
-                    let leaves = matches!(account.stage, Stage::Leaving | Stage::Aborting);
-                    leaves && account.has_work()
+                    let in_hand = match account.stage {
+                        Stage::Leaving => death.is_violent(),
+                        Stage::Aborting => true,
+                        _ => false,
+                    };
+                    in_hand && account.has_work()
                 });
-                self.work_aborted |= going_down && torn && death.is_violent();
+                self.work_aborted |= going_down && torn;
                 self.accounts.close(*worker);
             }
             Event::SpawnFailed { worker, .. } => self.accounts.close(*worker),
@@ -300,13 +304,21 @@ impl Ledger {
                 self.accounts.get(*worker)?.drained()?;
                 self.work_aborted |= self.phase > PodPhase::Ready && *aborted > 0;
             }
-            Notice::Forced { worker, kill, .. } => {
+            Notice::Forced {
+                worker,
+                kill,
+                cause,
+                ..
+            } => {
                 let native =
                     step.fleet.worker(*worker).map(|worker| worker.level()) == Some(Level::Native);
                 let forced = self.phase == PodPhase::Force;
                 let grace = self.policy.shutdown.abort_grace();
                 let account = self.accounts.get(*worker)?;
-                self.work_aborted |= self.phase > PodPhase::Ready && account.has_work();
+                let will_tell =
+                    native && !kill && !matches!(cause, Cause::Hung | Cause::BootTimeout);
+                let torn = account.has_work() && !will_tell;
+                self.work_aborted |= self.phase > PodPhase::Ready && torn;
                 account.force(*kill, native, forced, now, grace)?;
             }
             Notice::StartFailed { status, .. } => self.given_up = Some(*status),

@@ -24,6 +24,7 @@ pub(super) enum Fault {
     NoConfig,
     CrashesInBoot,
     CannotLoadTheApp,
+    SaysFatalInBoot,
     NeverReady,
     /// Boots long, and asks for the time.
     Slow,
@@ -40,12 +41,13 @@ pub(super) enum Fault {
     Lies,
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 16] = [
     Fault::NotStarted,
     Fault::NoApp,
     Fault::NoConfig,
     Fault::CrashesInBoot,
     Fault::CannotLoadTheApp,
+    Fault::SaysFatalInBoot,
     Fault::NeverReady,
     Fault::Slow,
     Fault::DiesWhenReady,
@@ -314,6 +316,10 @@ impl World {
         let (death, late) = match fault {
             Some(Fault::CrashesInBoot) => (Some(Death::Exited(1)), false),
             Some(Fault::CannotLoadTheApp) => (Some(Death::Exited(4)), false),
+            Some(Fault::SaysFatalInBoot) => {
+                self.later(worker, boot, Deed::Lie(Report::Fatal("why".into())));
+                (Some(Death::Exited(1)), false)
+            }
             Some(Fault::NeverReady) => (None, true),
             _ => (None, false),
         };

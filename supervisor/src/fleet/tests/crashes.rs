@@ -91,6 +91,19 @@ fn a_worker_that_says_fatal_is_not_replaced_and_the_others_serve_on() {
 }
 
 #[test]
+fn a_worker_that_says_fatal_as_it_boots_is_tried_again_while_others_serve() {
+    let mut pod = Pod::ready(policy(Level::Native, 2));
+    let worker = pod.in_state("ready")[0];
+    pod.exits(worker, 1);
+    let next = pod.last_order().worker;
+    pod.says(next, Report::Fatal("no database just now".into()));
+    pod.exits(next, 1);
+    pod.pass(secs(30));
+    pod.all_get_ready();
+    assert_eq!(pod.in_state("ready").len(), 2);
+}
+
+#[test]
 fn a_pod_whose_workers_have_all_said_fatal_exits_with_3() {
     let mut pod = Pod::ready(policy(Level::Native, 2));
     for worker in pod.in_state("ready") {

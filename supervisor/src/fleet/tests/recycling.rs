@@ -98,6 +98,23 @@ fn a_replacement_that_does_not_boot_leaves_the_old_worker_serving() {
 }
 
 #[test]
+fn a_replacement_that_says_fatal_does_not_cost_the_worker_that_serves() {
+    let mut pod = Pod::ready(after_requests(1));
+    let old = pod.in_state("ready")[0];
+    pod.says(old, Report::Served(1050));
+    for _ in 0..3 {
+        let worker = pod.last_order().worker;
+        pod.says(worker, Report::Fatal("no database just now".into()));
+        pod.exits(worker, 1);
+        pod.pass(secs(30));
+    }
+    assert_eq!(pod.in_state("ready"), [old]);
+    assert_eq!(pod.orders().len(), 5, "one after each failure, with waits");
+    pod.all_get_ready();
+    assert_eq!(retired(&pod), [(old, Cause::MaxRequests)]);
+}
+
+#[test]
 fn a_worker_that_has_lived_for_max_lifetime_is_replaced() {
     let recycle = Recycle {
         max_lifetime: Some(secs(3600)),
