@@ -1,6 +1,7 @@
 //! SIGHUP: a new generation, or the old one serves on; never a lost request.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -123,6 +124,27 @@ fn a_reload_that_is_rolled_back_leaves_the_ops_listener_where_it_was() {
     assert_eq!(server.ops("/readyz").unwrap().status, 200);
     let reason = failed.reason.unwrap();
     assert!(reason.contains("exit status 7"), "{reason}");
+    server.shut_down();
+}
+
+#[test]
+fn a_reload_that_is_refused_leaves_the_ops_listener_of_the_one_under_way() {
+    let app = App::new();
+    let server = app.builder().set("workers.boot_timeout", "30s").start();
+    let next = format!("127.0.0.1:{}", free_port());
+    app.become_python("native.py", "unready");
+    let answers = || TcpStream::connect(&next).is_ok();
+    for _ in 0..2 {
+        // The second one overtakes the first, and has its listener.
+        server.set("health.listen", next.as_str());
+        server.signal(Signal::HUP);
+        server.wait("the next ops listener", || answers().then_some(()));
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set("health.listen", taken.local_addr().unwrap().to_string());
+    server.signal(Signal::HUP);
+    server.wait_log(&["the ops listener cannot listen"]);
+    assert!(answers());
     server.shut_down();
 }
 

@@ -45,7 +45,9 @@ use spec::Spec;
 const SIGNALS: Token = Token(0);
 const EVALUATION: Token = Token(1);
 const FIRST_OPS_TOKEN: usize = 2;
-const _: () = assert!(FIRST_OPS_TOKEN + 2 * OpsServer::TOKENS <= FIRST_TOKEN);
+/// The ops listener in use, one that a reload under way has bound, and one of the next reload.
+const OPS_PLACES: usize = 3;
+const _: () = assert!(FIRST_OPS_TOKEN + OPS_PLACES * OpsServer::TOKENS <= FIRST_TOKEN);
 
 /// Messages of one worker that are read before others get their turn.
 const FAIR_SHARE: usize = 32;

@@ -16,7 +16,7 @@ use crate::ops::OpsServer;
 
 use super::crew::register;
 use super::spec::{Spec, prepare};
-use super::{EVALUATION, EventLoop, FIRST_OPS_TOKEN};
+use super::{EVALUATION, EventLoop, FIRST_OPS_TOKEN, OPS_PLACES};
 
 /// What of a configuration concerns the master itself. A rollout that fails
 /// leaves it as it was.
@@ -116,15 +116,17 @@ impl EventLoop {
 
     fn next_generation(&mut self, sources: &Sources) -> Result<(Spec, Surroundings), String> {
         let spec = self.next_spec(sources)?;
-        let moved = self.surroundings.address != spec.config.health.listen;
-        let ops = if moved {
-            self.bind_ops(&spec.config)
-                .map_err(|error| error.to_string())?
-        } else {
-            None
+        let address = spec.config.health.listen;
+        let bound = self.upcoming.as_mut().filter(|it| it.address == address);
+        let ops = match bound.and_then(|it| it.ops.take()) {
+            None if self.surroundings.address != address => self
+                .bind_ops(&spec.config)
+                .map_err(|error| error.to_string())?,
+            // By the reload that this one overtakes.
+            bound => bound,
         };
         let surroundings = Surroundings {
-            address: spec.config.health.listen,
+            address,
             ops,
             log: spec.config.log.clone(),
         };
@@ -171,27 +173,26 @@ impl EventLoop {
 
     /// The ops listener of a configuration, where it has one.
     pub(super) fn bind_ops(&mut self, config: &Config) -> io::Result<Option<OpsServer>> {
-        // One that an overtaken reload has bound is not wanted any more.
-        self.upcoming = None;
         let Some(address) = config.health.listen else {
             return Ok(None);
         };
-        let half = OpsServer::TOKENS;
-        // Two places for tokens: at a change the old server still has its own.
-        let first = match &self.surroundings.ops {
-            Some(ops) if ops.owns(mio::Token(FIRST_OPS_TOKEN)) => FIRST_OPS_TOKEN + half,
-            _ => FIRST_OPS_TOKEN,
-        };
-        let server = OpsServer::bind(address, self.poll.registry(), first..first + half).map_err(
-            |error| {
-                io::Error::new(
-                    error.kind(),
-                    format!(
-                        "the ops listener cannot listen on {address} (`health.listen`): {error}"
-                    ),
-                )
-            },
-        )?;
+        // At a change the old server still has its tokens, and one that a reload under way has bound.
+        let places = (0..OPS_PLACES).map(|place| FIRST_OPS_TOKEN + place * OpsServer::TOKENS);
+        let taken: Vec<usize> = places
+            .clone()
+            .filter(|first| self.ops().any(|ops| ops.owns(mio::Token(*first))))
+            .collect();
+        let first = places
+            .into_iter()
+            .find(|first| !taken.contains(first))
+            .unwrap_or(FIRST_OPS_TOKEN);
+        let tokens = first..first + OpsServer::TOKENS;
+        let server = OpsServer::bind(address, self.poll.registry(), tokens).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("the ops listener cannot listen on {address} (`health.listen`): {error}"),
+            )
+        })?;
         info!(address = %server.local_addr(), "ops listener: /livez /readyz /status /metrics");
         Ok(Some(server))
     }

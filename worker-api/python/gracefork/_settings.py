@@ -206,8 +206,8 @@ def _requests() -> Iterator[Setting]:
         "",
         check.text,
         "python.root_path",
-        note="of ASGI, whose `path` begins with it, other than under gunicorn, whether or not the proxy"
-        " takes it off; WSGI takes `SCRIPT_NAME` from the environment, as under gunicorn",
+        note="of ASGI, whose `path` begins with it, other than under gunicorn, whether or not the"
+        " proxy takes it off; WSGI takes `SCRIPT_NAME` from the environment, as under gunicorn",
     )
     yield _none(
         "secure_scheme_headers",

@@ -9,7 +9,6 @@ import unittest
 
 from test_wsgi_http import WsgiCase
 
-
 #: What a call that is in the way waits for, until the test says so.
 WAIT = """
 import os
