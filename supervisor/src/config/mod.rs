@@ -264,6 +264,8 @@ pub struct Python {
     pub root_path: Option<String>,
     /// Bytes of a WebSocket's longest message; 0: any number.
     pub ws_max_message_size: u64,
+    /// After so much silence a WebSocket's peer is asked whether it is there; zero: never.
+    pub ws_ping_interval: Duration,
     /// So long a WebSocket's peer has to say good-bye.
     pub ws_close_grace: Duration,
     /// Folders to import from, before all others; they begin at `chdir`.

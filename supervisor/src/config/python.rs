@@ -17,7 +17,7 @@ use super::settings::{self, Support};
 use super::{App, Level, Python, checks};
 
 /// The settings that only a Python app has.
-const OF_PYTHON: [&str; 10] = [
+const OF_PYTHON: [&str; 11] = [
     "python.config",
     "python.path",
     "python.interface",
@@ -25,6 +25,7 @@ const OF_PYTHON: [&str; 10] = [
     "python.lifespan",
     "python.root_path",
     "python.ws_max_message_size",
+    "python.ws_ping_interval",
     "python.ws_close_grace",
     "python.executable",
     "workers.preload",
@@ -333,6 +334,7 @@ pub(crate) fn settle(layers: &mut Layers, app_optional: bool) {
         lifespan: draft.python.lifespan,
         root_path: draft.python.root_path.clone(),
         ws_max_message_size: draft.python.ws_max_message_size,
+        ws_ping_interval: draft.python.ws_ping_interval,
         ws_close_grace: draft.python.ws_close_grace,
         path: draft.python.path.clone(),
         config: draft.python.config.0.clone(),

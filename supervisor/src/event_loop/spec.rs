@@ -220,6 +220,8 @@ impl Spec {
             }
             let limit = python.ws_max_message_size.to_string();
             set("GRACEFORK_PYTHON_WS_MAX_MESSAGE_SIZE", limit.into());
+            let interval = micros(python.ws_ping_interval);
+            set("GRACEFORK_PYTHON_WS_PING_INTERVAL_USEC", interval.into());
             let grace = micros(python.ws_close_grace);
             set("GRACEFORK_PYTHON_WS_CLOSE_GRACE_USEC", grace.into());
             if let Some(config) = &python.config {

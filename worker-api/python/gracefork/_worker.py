@@ -106,6 +106,7 @@ def _options(worker: Worker, server: Server) -> dict[str, Any]:
         "script_name": os.environ.get("SCRIPT_NAME", ""),
         "root_path": cfg.root_path or "",
         "ws_max_message_size": cfg.websocket_max_message_size,
+        "ws_ping_interval": _seconds("GRACEFORK_PYTHON_WS_PING_INTERVAL_USEC", "20000000"),
         "ws_close_grace": _seconds("GRACEFORK_PYTHON_WS_CLOSE_GRACE_USEC", "5000000"),
         "hang_timeout": _seconds("GRACEFORK_HANG_TIMEOUT_USEC"),
         "worker": worker,

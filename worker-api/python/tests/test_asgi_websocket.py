@@ -299,6 +299,22 @@ class WebSockets(PodCase):
         self.assertEqual(socket.closed(), 4321)
         self.assertTrue(socket.client.is_closed())
 
+    def test_a_silent_peer_is_asked_and_cut_off_if_it_says_nothing(self):
+        socket = self.open("/echo", ws_ping_interval=1)
+        for _ in range(2):
+            opcode, data = socket.receive()
+            self.assertEqual(opcode, PING)
+            socket.send(PONG, data)
+        socket.send(TEXT, "here")
+        while (came := socket.receive())[0] == PING:
+            pass
+        self.assertEqual(came, (TEXT, b"here"))
+        # It says no more.
+        while came := socket.client.file.read(2):
+            self.assertEqual(came, bytes([0x80 | PING, 0]))
+        self.running.until_written("disconnect 1006")
+        self.assertEqual(self.running.get().text, "hello")
+
     def test_what_breaks_the_protocol_ends_with_its_code(self):
         def broken(code, *frames):
             socket = self.another("/echo")

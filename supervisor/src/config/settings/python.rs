@@ -62,6 +62,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..UNSAID
     },
     Setting {
+        path: "python.ws_ping_interval",
+        support: Now(|draft| &mut draft.python.ws_ping_interval),
+        default: r#""20s""#,
+        example: r#""50s""#,
+        doc: "A WebSocket whose client has been silent for so long is sent a ping, and cut off when nothing comes for as long again. 0 = never.",
+        ..UNSAID
+    },
+    Setting {
         path: "python.ws_close_grace",
         support: Now(|draft| &mut draft.python.ws_close_grace),
         default: r#""5s""#,

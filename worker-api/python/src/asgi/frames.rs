@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -29,6 +30,8 @@ pub(super) struct Frames {
     size: usize,
     /// How it ends, once that is known.
     end: Option<Close>,
+    /// The peer was asked whether it is there, and nothing has come since.
+    asked: bool,
     /// We have said that it ends.
     said: bool,
     /// Both have, or the connection is lost.
@@ -58,12 +61,17 @@ impl Frames {
             .write_buffer_size(0)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
-        let polled = Polled { switched, waker };
+        let polled = Polled {
+            switched,
+            waker,
+            heard: false,
+        };
         Self {
             socket: WebSocket::from_raw_socket(polled, Role::Server, Some(config)),
             inbox: VecDeque::new(),
             size: 0,
             end: None,
+            asked: false,
             said: false,
             is_over: false,
         }
@@ -71,7 +79,7 @@ impl Frames {
 
     /// Reads what has come and writes what is waiting. `false` if no more will come or go.
     pub(super) fn pump(&mut self) -> bool {
-        while !self.is_over && self.inbox.len() < MESSAGES && self.size < BYTES {
+        while !self.is_over && self.has_room() {
             match self.socket.read() {
                 Ok(Message::Close(frame)) => self.end_with(close_of(frame)),
                 Ok(message @ (Message::Text(_) | Message::Binary(_))) => {
@@ -139,6 +147,31 @@ impl Frames {
                 true
             }
         }
+    }
+
+    /// Some time has passed: asks the peer whether it is there, if it was silent. `false` if it was
+    /// asked that the last time, and nothing has come since.
+    pub(super) fn beat(&mut self) -> bool {
+        let heard = std::mem::take(&mut self.socket.get_mut().heard);
+        // While the app is behind, nothing is read.
+        if heard || self.end.is_some() || !self.has_room() {
+            self.asked = false;
+            return true;
+        }
+        if std::mem::replace(&mut self.asked, true) {
+            return false;
+        }
+        match self.socket.write(Message::Ping(Bytes::new())) {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.fail(&error),
+            Ok(()) => {}
+        }
+        self.flush();
+        true
+    }
+
+    fn has_room(&self) -> bool {
+        self.inbox.len() < MESSAGES && self.size < BYTES
     }
 
     /// Says that it ends; the peer says so as well when it has heard.
@@ -211,12 +244,16 @@ fn close_of(frame: Option<CloseFrame>) -> Close {
 struct Polled {
     switched: Switched,
     waker: Waker,
+    /// Something has come.
+    heard: bool,
 }
 
 impl Read for Polled {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut cx = Context::from_waker(&self.waker);
-        or_would_block(self.switched.poll_read(&mut cx, buf))
+        let read = or_would_block(self.switched.poll_read(&mut cx, buf));
+        self.heard |= matches!(read, Ok(1..));
+        read
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Site {
     /// A WebSocket's message may be so long.
     pub(super) message_limit: usize,
     /// So many seconds a WebSocket's peer has to say good-bye.
+    /// After so many seconds of silence a WebSocket's peer is asked whether it is there.
+    pub(super) ping_interval: Option<f64>,
     pub(super) close_grace: f64,
 }
 
@@ -95,6 +97,7 @@ impl Site {
                 Some(0) => usize::MAX,
                 limit => limit.unwrap_or(MESSAGE_LIMIT),
             },
+            ping_interval: option(options, "ws_ping_interval")?.filter(|interval| *interval > 0.0),
             close_grace: option(options, "ws_close_grace")?.unwrap_or(CLOSE_GRACE),
         })
     }
@@ -113,17 +116,15 @@ impl Site {
         event_loop.call_method0(intern!(py, "create_future"))
     }
 
-    /// Has the loop call `callback` after so many seconds.
-    pub(super) fn call_later(
+    /// Has the loop call `callback` after so many seconds; returns its handle, to cancel that.
+    pub(super) fn call_later<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         seconds: f64,
-        callback: Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+        callback: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let event_loop = self.event_loop.bind(py);
-        event_loop
-            .call_method1(intern!(py, "call_later"), (seconds, callback))
-            .map(drop)
+        event_loop.call_method1(intern!(py, "call_later"), (seconds, callback))
     }
 
     /// A WebSocket is open; tells its place, for when it is not any more.

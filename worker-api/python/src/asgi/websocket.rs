@@ -42,6 +42,8 @@ struct State {
     receivers: VecDeque<Py<PyAny>>,
     /// Futures of those who wait in `send`.
     senders: Vec<Py<PyAny>>,
+    /// Handle of the next [`beat`](Socket::beat).
+    next_beat: Option<Py<PyAny>>,
 }
 
 enum Stage {
@@ -93,14 +95,22 @@ impl Socket {
     }
 
     /// The peer had its time to say good-bye.
-    fn cut(&self, py: Python<'_>) {
-        let mut state = self.lock();
-        if let Stage::Open(frames) = &mut state.stage {
-            let close = frames.end_at_once();
-            self.end(&mut state, close);
-        }
-        if let Err(error) = state.tell_receivers(py) {
-            error.write_unraisable(py, None);
+    fn cut(&self, py: Python<'_>) -> PyResult<()> {
+        self.give_up(py, &mut self.lock())
+    }
+
+    /// Some time has passed: is the peer still there?
+    fn beat(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let mut state = this.lock();
+        state.next_beat = None;
+        let Stage::Open(frames) = &mut state.stage else {
+            return Ok(());
+        };
+        if frames.beat() {
+            this.begin_to_listen(slf, &mut state)
+        } else {
+            this.give_up(py, &mut state)
         }
     }
 }
@@ -114,6 +124,7 @@ impl Socket {
             place: None,
             receivers: VecDeque::new(),
             senders: Vec::new(),
+            next_beat: None,
         };
         Self {
             site: Arc::clone(site),
@@ -265,11 +276,12 @@ impl Socket {
                 frames.pump();
                 let close = close.take();
                 state.stage = Stage::Open(frames);
+                self.begin_to_listen(slf, state)?;
                 if let Some(close) = close {
                     self.say_goodbye(slf, state, close)?;
                 }
             }
-            Poll::Ready(Err(_)) => self.end(state, Close::new(1006, "")),
+            Poll::Ready(Err(_)) => self.end(slf.py(), state, Close::new(1006, "")),
         }
         Ok(())
     }
@@ -298,7 +310,7 @@ impl Socket {
                 let has_left = frames.flush();
                 if !goes_on && frames.is_read() {
                     let close = frames.end_at_once();
-                    self.end(state, close);
+                    self.end(py, state, close);
                 }
                 has_left
             }
@@ -347,17 +359,46 @@ impl Socket {
     /// We have said good-bye: the peer has some time to do so.
     fn begin_to_close(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let cut = slf.getattr(intern!(slf.py(), "cut"))?;
-        self.site.call_later(slf.py(), self.site.close_grace, cut)
+        let later = self.site.call_later(slf.py(), self.site.close_grace, cut);
+        later.map(drop)
+    }
+
+    /// From now on the peer is not silent for long.
+    fn begin_to_listen(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<()> {
+        if let Some(interval) = self.site.ping_interval {
+            let beat = slf.getattr(intern!(slf.py(), "beat"))?;
+            let handle = self.site.call_later(slf.py(), interval, beat)?;
+            state.next_beat = Some(handle.unbind());
+        }
+        Ok(())
+    }
+
+    /// The peer is lost: whoever waits for it has nothing to wait for.
+    fn give_up(&self, py: Python<'_>, state: &mut State) -> PyResult<()> {
+        if let Stage::Open(frames) = &mut state.stage {
+            let close = frames.end_at_once();
+            self.end(py, state, close);
+        }
+        for sender in state.senders.drain(..) {
+            resolve(sender.bind(py), py.None().bind(py))?;
+        }
+        state.tell_receivers(py)
     }
 
     /// The connection is given back.
-    fn end(&self, state: &mut State, close: Close) {
+    fn end(&self, py: Python<'_>, state: &mut State, close: Close) {
         let before = std::mem::replace(&mut state.stage, Stage::Closed(close));
         if let Ok(driver) = self.site.driver() {
             driver.with_connections(|| drop(before));
         }
         if let Some(place) = state.place.take() {
             self.site.dismiss(place);
+        }
+        // Its timer keeps what it calls.
+        if let Some(handle) = state.next_beat.take()
+            && let Err(error) = handle.call_method0(py, intern!(py, "cancel"))
+        {
+            error.write_unraisable(py, None);
         }
     }
 
