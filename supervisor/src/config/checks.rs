@@ -132,7 +132,7 @@ fn workers(layers: &mut Layers) {
     let workers = &layers.draft.config.workers;
     let (count, min_ready, restart) = (workers.count, workers.min_ready, workers.restart.clone());
     let (boot_timeout, ready_after) = (workers.boot_timeout, workers.ready_after);
-    let by_age = matches!(workers.level, Level::Auto | Level::Plain);
+    let by_age = workers.level == Level::Plain;
     if let WorkerCount::Fixed(count) = count
         && min_ready > count
     {

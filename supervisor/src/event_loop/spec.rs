@@ -406,10 +406,7 @@ pub fn prepare(
     for address in &config.listen.bind {
         let kept = before.iter().find(|listener| listener.address() == address);
         let listener = match kept {
-            Some(listener) => {
-                listener.renew(&config.listen, &config.security)?;
-                Rc::clone(listener)
-            }
+            Some(listener) => Rc::clone(listener),
             None => Rc::new(bind(address, &config.listen, &config.security, inherited)?),
         };
         listeners.push(listener);

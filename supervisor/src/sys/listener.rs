@@ -63,26 +63,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Goes on as another configuration has it, as far as a socket that listens can: with its
-    /// backlog, and as its workers' own.
-    ///
-    /// # Errors
-    /// The system does not let it.
-    pub fn renew(&self, listen: &Listen, security: &Security) -> Result<(), BindError> {
-        if let BindAddress::Fd(_) = self.address {
-            return Ok(());
-        }
-        let listens = self.socket.listen(backlog_of(listen));
-        listens.map_err(|source| BindError::System {
-            address: self.address.clone(),
-            source,
-        })?;
-        match &self.address {
-            BindAddress::Unix(path) => give_to_owner(path, security),
-            BindAddress::Tcp(_) | BindAddress::Fd(_) => Ok(()),
-        }
-    }
-
     /// The address as it was configured.
     #[must_use]
     pub fn address(&self) -> &BindAddress {

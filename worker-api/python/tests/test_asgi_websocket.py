@@ -65,6 +65,13 @@ async def close(scope, receive, send):
     except OSError:
         print("OSError", flush=True)
 
+async def busy(scope, receive, send):
+    await accept(receive, send)
+    await receive()
+    print("busy", flush=True)
+    await asyncio.sleep(5)
+    await send({"type": "websocket.send", "text": "done"})
+
 async def turns_away(scope, receive, send):
     await accept(receive, send)
     await send({"type": "websocket.send", "text": "no"})
@@ -314,6 +321,15 @@ class WebSockets(PodCase):
             self.assertEqual(came, bytes([0x80 | PING, 0]))
         self.running.until_written("disconnect 1006")
         self.assertEqual(self.running.get().text, "hello")
+
+    def test_a_peer_is_not_taken_for_silent_while_the_app_is_behind(self):
+        socket = self.open("/busy", ws_ping_interval=1)
+        socket.send(BINARY, b"x" * (1 << 20))
+        self.running.until_written("busy")
+        # So long nobody receives, and what it answers is read for that alone.
+        while (came := socket.receive())[0] == PING:
+            socket.send(PONG, came[1])
+        self.assertEqual(came, (TEXT, b"done"))
 
     def test_what_breaks_the_protocol_ends_with_its_code(self):
         def broken(code, *frames):

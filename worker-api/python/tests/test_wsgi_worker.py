@@ -327,6 +327,19 @@ def patient(environ, start_response):
                 self.assertEqual(pod.ended(), -signal.SIGABRT)
                 self.assertIn(f"in {path[1:]}", pod.written())
 
+    def test_of_several_threads_all_have_to_hang_or_one_to_keep_the_lock(self):
+        for path in ("/hang", "/blind"):
+            environ = {"GRACEFORK_THREADS": "2", "GRACEFORK_LOG_LEVEL": "info"}
+            pod = self.serve(self.SOURCE, hang_timeout=1, environ=environ)
+            with pod.connect() as client, pod.connect() as second:
+                client.ask(path)
+                pod.until_written("does not return; others are made")
+                if path == "/hang":
+                    self.assertEqual(pod.get("/").text, "hello")
+                    self.assertFalse(pod.has_said("WATCHDOG=trigger"))
+                    second.ask(path)
+                pod.wait_for("WATCHDOG=trigger")
+
     def test_a_call_that_moves_or_waits_for_its_client_does_not_hang(self):
         pod = self.serve(self.SOURCE, hang_timeout=1)
         with pod.connect() as client:

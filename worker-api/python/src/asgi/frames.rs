@@ -65,6 +65,7 @@ impl Frames {
             switched,
             waker,
             heard: false,
+            blocked: false,
         };
         Self {
             socket: WebSocket::from_raw_socket(polled, Role::Server, Some(config)),
@@ -149,9 +150,11 @@ impl Frames {
         }
     }
 
-    /// Some time has passed: asks the peer whether it is there, if it was silent. `false` if it was
-    /// asked that the last time, and nothing has come since.
+    /// Some time has passed: asks the peer whether it is there, if it was silent, and took nothing
+    /// of what waits for it. `false` if it was asked that the last time, and there was nothing since.
     pub(super) fn beat(&mut self) -> bool {
+        // Nobody may have read since the app was behind.
+        self.pump();
         let heard = std::mem::take(&mut self.socket.get_mut().heard);
         // While the app is behind, nothing is read.
         if heard || self.end.is_some() || !self.has_room() {
@@ -244,8 +247,10 @@ fn close_of(frame: Option<CloseFrame>) -> Close {
 struct Polled {
     switched: Switched,
     waker: Waker,
-    /// Something has come.
+    /// Something has come, or was taken of what waited.
     heard: bool,
+    /// Something waits for the peer to take what was written before.
+    blocked: bool,
 }
 
 impl Read for Polled {
@@ -260,7 +265,13 @@ impl Read for Polled {
 impl Write for Polled {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let mut cx = Context::from_waker(&self.waker);
-        or_would_block(self.switched.poll_write(&mut cx, buf))
+        let written = or_would_block(self.switched.poll_write(&mut cx, buf));
+        match &written {
+            Ok(1..) => self.heard |= std::mem::take(&mut self.blocked),
+            Err(error) => self.blocked |= error.kind() == io::ErrorKind::WouldBlock,
+            Ok(_) => {}
+        }
+        written
     }
 
     /// Nothing is kept here.

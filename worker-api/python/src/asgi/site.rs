@@ -41,9 +41,9 @@ pub(super) struct Site {
     farewell: OnceLock<Close>,
     /// A WebSocket's message may be so long.
     pub(super) message_limit: usize,
-    /// So many seconds a WebSocket's peer has to say good-bye.
     /// After so many seconds of silence a WebSocket's peer is asked whether it is there.
     pub(super) ping_interval: Option<f64>,
+    /// So many seconds a WebSocket's peer has to say good-bye.
     pub(super) close_grace: f64,
 }
 

@@ -102,16 +102,19 @@ impl Socket {
     /// Some time has passed: is the peer still there?
     fn beat(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let mut state = this.lock();
-        state.next_beat = None;
-        let Stage::Open(frames) = &mut state.stage else {
-            return Ok(());
-        };
-        if frames.beat() {
-            this.begin_to_listen(slf, &mut state)
-        } else {
-            this.give_up(py, &mut state)
+        {
+            let mut state = this.lock();
+            state.next_beat = None;
+            let Stage::Open(frames) = &mut state.stage else {
+                return Ok(());
+            };
+            if !frames.beat() {
+                return this.give_up(py, &mut state);
+            }
+            this.begin_to_listen(slf, &mut state)?;
         }
+        // It may have read something.
+        this.look_after(slf)
     }
 }
 

@@ -1,8 +1,11 @@
 //! A call that does not return: what is in flight is logged, and the master told if no other call can
 //! be made.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
+use pyo3::prelude::*;
 use worker_api::Worker;
 use worker_http::Surroundings;
 
@@ -49,6 +52,28 @@ impl Surroundings for Around {
             in_flight,
             "{what}; others are made"
         );
+        self.watch_lock();
+    }
+}
+
+impl Around {
+    /// A call that keeps Python's lock lets no other one go on: it is no matter of one call then.
+    fn watch_lock(&self) {
+        let (worker, patience) = (self.worker.clone(), self.hang_timeout.unwrap_or_default());
+        let (taken, is_taken) = mpsc::channel();
+        let take = move || {
+            Python::attach(|_| ());
+            let _ = taken.send(());
+        };
+        let watch = move || {
+            let waits = thread::Builder::new().spawn(take).is_ok();
+            if waits && is_taken.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                report(&worker, "a call of the app keeps Python's lock");
+            }
+        };
+        if let Err(error) = thread::Builder::new().spawn(watch) {
+            tracing::error!(%error, "cannot see whether others can have Python's lock");
+        }
     }
 }
 
