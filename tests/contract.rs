@@ -171,6 +171,17 @@ fn the_child_of_a_wrapper_may_speak_for_it() {
 }
 
 #[test]
+fn a_program_of_worker_api_drains_by_sigterm_where_it_is_called_plain() {
+    let server = Builder::hello().level("plain").drain_timeout("20s").start();
+    let mut connection = server.connect();
+    connection.send_get("/slow/1").unwrap();
+    server.signal(Signal::TERM);
+    assert_eq!(connection.read_response().unwrap().status, 200);
+    // It was not killed when its time was over: that is 5.
+    server.expect_exit(0);
+}
+
+#[test]
 fn a_notify_worker_serves_through_lameduck_before_it_is_told() {
     let server = Builder::python("notifier.py", &[])
         .level("notify")

@@ -48,6 +48,19 @@ fn the_ops_listener_answers_to_the_last_moment() {
 }
 
 #[test]
+fn metrics_tell_how_long_each_worker_took_to_leave() {
+    let server = Builder::axum().workers(2).start();
+    let drained = |count: usize| {
+        let text = server.ops("/metrics").unwrap().text();
+        text.contains(&format!("gracefork_drain_seconds_count {count}\n"))
+    };
+    assert!(drained(0));
+    server.signal(Signal::HUP);
+    server.wait("both old workers in it", || drained(2).then_some(()));
+    server.shut_down();
+}
+
+#[test]
 fn readyz_turns_when_unready_delay_is_over_and_not_before() {
     let server = Builder::axum()
         .lameduck("1500ms")

@@ -132,7 +132,7 @@ fn workers(layers: &mut Layers) {
     let workers = &layers.draft.config.workers;
     let (count, min_ready, restart) = (workers.count, workers.min_ready, workers.restart.clone());
     let (boot_timeout, ready_after) = (workers.boot_timeout, workers.ready_after);
-    let by_age = workers.level == Level::Plain;
+    let is_plain = workers.level == Level::Plain;
     if let WorkerCount::Fixed(count) = count
         && min_ready > count
     {
@@ -147,7 +147,7 @@ fn workers(layers: &mut Layers) {
             &help,
         );
     }
-    if by_age && boot_timeout < ready_after {
+    if is_plain && boot_timeout < ready_after {
         let (limit, age) = (format_duration(boot_timeout), format_duration(ready_after));
         let label = format!(
             "boot_timeout is {limit}, but ready_after is {age}: no plain worker would ever be ready"

@@ -177,14 +177,9 @@ impl EventLoop {
             return Ok(None);
         };
         // At a change the old server still has its tokens, and one that a reload under way has bound.
-        let places = (0..OPS_PLACES).map(|place| FIRST_OPS_TOKEN + place * OpsServer::TOKENS);
-        let taken: Vec<usize> = places
-            .clone()
-            .filter(|first| self.ops().any(|ops| ops.owns(mio::Token(*first))))
-            .collect();
+        let mut places = (0..OPS_PLACES).map(|place| FIRST_OPS_TOKEN + place * OpsServer::TOKENS);
         let first = places
-            .into_iter()
-            .find(|first| !taken.contains(first))
+            .find(|first| !self.ops().any(|ops| ops.owns(mio::Token(*first))))
             .unwrap_or(FIRST_OPS_TOKEN);
         let tokens = first..first + OpsServer::TOKENS;
         let server = OpsServer::bind(address, self.poll.registry(), tokens).map_err(|error| {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import struct
+import time
 import unittest
 from functools import cached_property
 
@@ -355,6 +356,20 @@ class WebSockets(PodCase):
         for _ in range(200):
             self.assertEqual(len(socket.receive()[1]), 100_000)
         self.assertEqual(socket.receive(), (TEXT, b"end"))
+
+    def test_a_client_that_reads_slowly_and_says_nothing_is_not_silent(self):
+        socket = self.open("/flood", ws_ping_interval=1)
+        left = 200
+        while left:
+            # It takes its time: several intervals for all of it.
+            time.sleep(0.03)
+            opcode, data = socket.receive()
+            if opcode == BINARY:
+                self.assertEqual(len(data), 100_000)
+                left -= 1
+        while (came := socket.receive())[0] == PING:
+            pass
+        self.assertEqual(came, (TEXT, b"end"))
 
     def test_a_close_is_heard_by_an_app_that_only_sends(self):
         socket = self.open("/sends_alone")

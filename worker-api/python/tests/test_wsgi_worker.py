@@ -15,6 +15,20 @@ import os
 
 def is_released():
     return os.path.exists(os.path.join(os.environ["TEST_FOLDER"], "release"))
+
+def spin(environ, start_response):
+    print("spinning", flush=True)
+    while not is_released():
+        pass
+    start_response("200 OK", [])
+    return [b"spun"]
+
+def wait(environ, start_response):
+    print("waiting", flush=True)
+    while not is_released():
+        time.sleep(0.01)
+    start_response("200 OK", [])
+    return [b"waited"]
 """
 
 
@@ -39,20 +53,6 @@ def state(environ, start_response):
     local.count = getattr(local, "count", 0) + 1
     start_response("200 OK", [])
     return [b"%d" % local.count]
-
-def spin(environ, start_response):
-    print("spinning", flush=True)
-    while not is_released():
-        pass
-    start_response("200 OK", [])
-    return [b"spun"]
-
-def sleep(environ, start_response):
-    print("sleeping", flush=True)
-    while not is_released():
-        time.sleep(0.01)
-    start_response("200 OK", [])
-    return [b"slept"]
 """
     )
 
@@ -74,7 +74,7 @@ def sleep(environ, start_response):
             self.assertEqual([client.get("/state").text for _ in range(5)], list("12345"))
 
     def test_health_is_answered_while_the_only_call_spins_or_sleeps(self):
-        for path, told in (("/spin", "spinning"), ("/sleep", "sleeping")):
+        for path, told in (("/spin", "spinning"), ("/wait", "waiting")):
             pod = self.serve(self.SOURCE)
             with pod.connect() as busy, pod.connect() as other:
                 busy.ask(path)
@@ -129,20 +129,6 @@ def sleep(environ, start_response):
     time.sleep(float(environ["QUERY_STRING"]))
     start_response("200 OK", [])
     return [b"slept"]
-
-def wait(environ, start_response):
-    print("waiting", flush=True)
-    while not is_released():
-        time.sleep(0.01)
-    start_response("200 OK", [])
-    return [b"waited"]
-
-def spin(environ, start_response):
-    print("spinning", flush=True)
-    while not is_released():
-        pass
-    start_response("200 OK", [])
-    return [b"spun"]
 
 signal.signal(signal.SIGTERM, heard)
 signal.signal(signal.SIGUSR1, heard)

@@ -107,6 +107,21 @@ fn more_ready_workers_than_workers() {
 }
 
 #[test]
+fn a_plain_worker_that_is_given_up_before_it_can_be_ready() {
+    let loads = |level: &str, boot_timeout: &str| {
+        let text = format!("[workers]\nlevel = \"{level}\"\nboot_timeout = \"{boot_timeout}\"\n");
+        Case::new().file(&text).load()
+    };
+    let text = loads("plain", "500ms").unwrap_err();
+    assert!(
+        text.contains("boot_timeout is 500ms, but ready_after is 1s"),
+        "{text}"
+    );
+    assert!(loads("plain", "1s").is_ok());
+    assert!(loads("native", "500ms").is_ok());
+}
+
+#[test]
 fn a_first_wait_longer_than_the_longest() {
     let text = Case::new()
         .file("[workers.restart]\nbackoff = \"60s\"\n")
