@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
 use crate::harness::{Builder, Conn, Load, Signal, Target};
@@ -36,6 +37,27 @@ fn a_unix_socket_is_served_and_removed_at_the_end() {
         server.shut_down();
         assert!(!path.exists(), "the socket file is removed");
     }
+}
+
+#[test]
+fn a_reload_keeps_a_unix_socket_as_it_is_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let server = Builder::axum()
+        .bind([format!("unix:{}", path.display())])
+        .set("security.umask", "077")
+        .target(Target::Unix(path.clone()))
+        .start();
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o700);
+    server.set("security.umask", "007");
+    server.set("listen.backlog", 7);
+    server.signal(Signal::HUP);
+    server.wait_log(&["unix sockets", "stay as they are until the next start"]);
+    server.wait_log(&["reload done"]);
+    assert_eq!(mode(), 0o700);
+    assert_eq!(server.get("/").status, 200);
+    server.shut_down();
 }
 
 #[test]

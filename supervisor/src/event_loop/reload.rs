@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use tracing::{info, warn};
 use worker_api::scoreboard::PodPhase;
 
-use crate::config::{self, Config, Log, Sources};
+use crate::config::{self, BindAddress, Config, Log, Sources};
 use crate::evaluate::Evaluation;
 use crate::fleet::{Event, Generation};
 use crate::ops::OpsServer;
@@ -142,6 +142,11 @@ impl EventLoop {
         if newest.is_some_and(|newest| newest.config.pidfile != loaded.config.pidfile) {
             warn!("`pidfile` has changed: that takes effect at the next start");
         }
+        if newest.is_some_and(|newest| changes_unix_sockets(&newest.config, &loaded.config)) {
+            warn!(
+                "the owner or the mode of unix sockets has changed (`security`): those that are kept stay as they are until the next start"
+            );
+        }
         let before = self
             .specs
             .values()
@@ -225,4 +230,11 @@ impl EventLoop {
             "gracefork starts {what}"
         );
     }
+}
+
+/// Whether a Unix socket that both have would be made with another owner or mode.
+fn changes_unix_sockets(before: &Config, after: &Config) -> bool {
+    let mut both =
+        (after.listen.bind.iter()).filter(|address| before.listen.bind.contains(address));
+    before.security != after.security && both.any(|it| matches!(it, BindAddress::Unix(_)))
 }

@@ -385,7 +385,7 @@ pub enum PrepareError {
 }
 
 /// Make a valid configuration runnable: find the app and bind what is asked
-/// for. A socket that `before` has for the same address goes on listening;
+/// for. A socket that `before` has for the same address goes on listening, with the new backlog;
 /// sockets that were handed to the master take the place of the default address.
 ///
 /// # Errors
@@ -406,7 +406,14 @@ pub fn prepare(
     for address in &config.listen.bind {
         let kept = before.iter().find(|listener| listener.address() == address);
         let listener = match kept {
-            Some(listener) => Rc::clone(listener),
+            Some(listener) => {
+                let renewed = listener.renew(&config.listen);
+                renewed.map_err(|source| BindError::System {
+                    address: address.clone(),
+                    source,
+                })?;
+                Rc::clone(listener)
+            }
             None => Rc::new(bind(address, &config.listen, &config.security, inherited)?),
         };
         listeners.push(listener);

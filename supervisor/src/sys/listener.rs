@@ -104,6 +104,18 @@ impl Listener {
         self.socket.attach_filter(&no_syn())
     }
 
+    /// Lets as many connections wait as `listen` says from now on, unless the socket was inherited:
+    /// then whoever made it has said so.
+    ///
+    /// # Errors
+    /// As listen(2).
+    pub fn renew(&self, listen: &Listen) -> io::Result<()> {
+        match self.address {
+            BindAddress::Fd(_) => Ok(()),
+            BindAddress::Tcp(_) | BindAddress::Unix(_) => self.socket.listen(backlog_of(listen)),
+        }
+    }
+
     /// Its name in `LISTEN_FDNAMES`, which holds no colon.
     #[must_use]
     pub fn name(&self) -> String {
@@ -488,6 +500,30 @@ mod tests {
             (file.uid(), file.gid(), file.mode() & 0o777),
             (uid, gid, 0o660)
         );
+    }
+
+    #[test]
+    fn as_many_may_wait_as_was_said_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let mut listen = Listen {
+            bind: vec![BindAddress::Unix(path.clone())],
+            backlog: 1,
+        };
+        let nobody = &mut Inherited::default();
+        let listener = bind(&listen.bind[0], &listen, &NOTHING_SPECIAL, nobody).unwrap();
+        let address = SockAddr::unix(&path).unwrap();
+        let connect = || {
+            let client = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+            client.connect(&address).map(|()| client)
+        };
+        // Of a Unix socket the kernel lets one more wait than it was told.
+        let mut waiting: Vec<_> = (0..2).map(|_| connect().unwrap()).collect();
+        assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        listen.backlog = 3;
+        listener.renew(&listen).unwrap();
+        waiting.extend((0..2).map(|_| connect().unwrap()));
+        assert!(connect().is_err());
     }
 
     #[test]

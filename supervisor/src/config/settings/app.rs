@@ -62,7 +62,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.listen.backlog),
         default: "2048",
         example: "512",
-        doc: "How many connections may wait in the kernel until a worker accepts them.",
+        doc: "How many connections may wait in the kernel until a worker accepts them; a reload changes it for sockets that are kept, too.",
         limits: Limits::between(1, i32::MAX as u64),
         flags: &["--backlog"],
         ..UNSAID
