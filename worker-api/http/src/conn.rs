@@ -33,6 +33,9 @@ type Http<T, S> = UpgradeableConnection<Io<T>, Counted<S, T>>;
 #[must_use = "a connection does nothing unless it is polled"]
 pub struct Connection<T: Socket, S: App, M> {
     link: Arc<Link<T>>,
+    /// For the next HTTP machine: one that was asked for an upgrade, however long ago, does not give
+    /// back its own.
+    app: S,
     phase: Phase<T, S>,
     timer: M,
     alarm: Option<Alarm>,
@@ -46,8 +49,8 @@ pub struct Connection<T: Socket, S: App, M> {
 enum Phase<T: Socket, S: App> {
     /// HTTP.
     Http(Http<T, S>),
-    /// The connection, between two HTTP machines: the service, and bytes for the next machine.
-    Apart(Counted<S, T>, Bytes),
+    /// The connection, between two HTTP machines; and bytes for the next machine.
+    Apart(Bytes),
     /// The app.
     Switched,
     /// The connection, for the good-bye.
@@ -86,12 +89,10 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
         };
         let intake = setup.intake(peer);
         let link = Arc::new(Link::new(Arc::clone(setup), client, intake, open, accepted));
-        let service = Counted::new(app, Arc::clone(&link));
-        let io = Io::new(socket, Bytes::new(), Arc::clone(&link));
-        let phase = Phase::Http(setup.http.serve_connection(io, service).with_upgrades());
         Self {
+            phase: Phase::Http(http(&link, app.clone(), socket, Bytes::new())),
             link,
-            phase,
+            app,
             timer,
             alarm: None,
         }
@@ -109,7 +110,11 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
             Phase::Switched => {
                 let socket = ready!(self.link.poll_home(cx));
                 self.link.bring_home(socket);
-                Poll::Ready(Input::SocketReturned)
+                Poll::Ready(match self.link.state() {
+                    State::Upgraded => Input::SocketReturned,
+                    // HTTP gave it back and cannot go on.
+                    _ => Input::HttpEnded,
+                })
             }
             Phase::Lingering(linger) => {
                 let left = linger.left();
@@ -119,7 +124,7 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
                 }
                 done.map(|()| Input::LingerOver)
             }
-            Phase::Apart(..) | Phase::Closed => Poll::Pending,
+            Phase::Apart(_) | Phase::Closed => Poll::Pending,
         }
     }
 
@@ -198,21 +203,18 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
             return Input::LookedNothing;
         };
         // Dropped with the rest, its end of the I/O gives the socket back to the link.
-        let parts = http
-            .into_parts()
-            .map(|parts| (parts.service, parts.read_buf));
+        let buffered = http.into_parts().map(|parts| parts.read_buf);
         let Some(socket) = self.link.take_home() else {
             self.link.switch();
             return Input::ProtocolSwitched;
         };
         let in_kernel = has_bytes(&socket);
         self.link.bring_home(socket);
-        let Some((service, buffered)) = parts else {
-            // A request long ago asked for an upgrade and got none; hyper ends as if it had.
-            return Input::LookedNothing;
-        };
+        // If a request before asked for an upgrade and got none, hyper ends as if it had, and with it
+        // what it has read: nothing, since the intake gives it whole heads.
+        let buffered = buffered.unwrap_or_default();
         let is_blank = buffered.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        self.phase = Phase::Apart(service, buffered);
+        self.phase = Phase::Apart(buffered);
         if in_kernel || !is_blank || self.link.has_bytes() {
             Input::LookedBytes
         } else {
@@ -226,11 +228,9 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
             return;
         }
         match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Apart(service, before) => {
+            Phase::Apart(before) => {
                 if let Some(socket) = self.link.take_home() {
-                    let io = Io::new(socket, before, Arc::clone(&self.link));
-                    let http = self.link.setup.http.serve_connection(io, service);
-                    self.phase = Phase::Http(http.with_upgrades());
+                    self.phase = Phase::Http(http(&self.link, self.app.clone(), socket, before));
                 }
             }
             other => self.phase = other,
@@ -275,6 +275,16 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
             Poll::Pending
         }
     }
+}
+
+/// An HTTP machine that has read `before` already.
+fn http<T: Socket, S: App>(link: &Arc<Link<T>>, app: S, socket: T, before: Bytes) -> Http<T, S> {
+    let io = Io::new(socket, before, Arc::clone(link));
+    let service = Counted::new(app, Arc::clone(link));
+    link.setup
+        .http
+        .serve_connection(io, service)
+        .with_upgrades()
 }
 
 // Nothing in it is pinned in place: what must not move is boxed, by hyper or here.

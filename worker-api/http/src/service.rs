@@ -27,7 +27,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Every hyper service from [`Incoming`] to any body of [`Bytes`] does: it finds the
 /// [`Client`](crate::Client) and the [`EarlyHints`] among the extensions of a request. Other types can
 /// implement this instead, and are handed both by name: a map of extensions costs a request three
-/// allocations. A [`RawTarget`](crate::RawTarget), which is rare, is an extension for both.
+/// allocations. A [`RawTarget`](crate::RawTarget), which is rare, is an extension for both. Each
+/// connection has a clone, and seldom a second one.
 ///
 /// ```no_run
 /// # async fn main_() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,7 +59,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// # Ok(())
 /// # }
 /// ```
-pub trait App {
+pub trait App: Clone {
     /// The body of a response.
     type Answer: Body<Data = Bytes, Error: Into<BoxError>> + 'static;
     /// Why there is no response; the connection ends then.
@@ -72,7 +73,7 @@ pub trait App {
 
 impl<S, B> App for S
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>> + Clone,
     B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {
     type Answer = B;

@@ -59,6 +59,12 @@ impl<H> Caller<H> {
     }
 }
 
+impl<H> Clone for Caller<H> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl<H: Handler> App for Caller<H> {
     type Answer = Outgoing;
     type Error = io::Error;

@@ -12,6 +12,7 @@ use crate::service::App;
 ///
 /// hyper keeps a place for one in each connection as long as that is open. A router's is large,
 /// and an idle connection shall be small; a box costs a request nothing that can be measured.
+#[derive(Clone)]
 pub(super) struct Boxed<S>(pub(super) S);
 
 impl<S: App> App for Boxed<S> {

@@ -190,6 +190,51 @@ fn bytes_that_the_runtime_has_not_noticed_are_seen_before_an_idle_connection_is_
     );
 }
 
+/// hyper then ends as if the protocol had been switched, and keeps its parts.
+#[test]
+fn an_upgrade_that_was_offered_in_vain_changes_nothing_for_what_follows() {
+    scenario(
+        "an_upgrade_that_was_offered_in_vain_changes_nothing_for_what_follows",
+        |worker| {
+            let offered = || {
+                let mut bench = Bench::new(worker);
+                let fields = "host: test\r\nconnection: upgrade\r\nupgrade: h2c";
+                bench
+                    .client
+                    .send(format!("GET /1 HTTP/1.1\r\n{fields}\r\n\r\n"));
+                assert!(bench.poll().is_pending());
+                assert_eq!(bench.client.reply().text(), "/1");
+                bench
+            };
+            let mut slow = offered();
+            slow.client.send("GET");
+            assert!(slow.poll().is_pending());
+            slow.pass(worker.settings().header_timeout);
+            assert!(slow.poll().is_pending());
+            assert_eq!(slow.client.reply().status, 408);
+            slow.client.expect_end();
+
+            let mut blank = offered();
+            blank.client.send("\r\n");
+            assert!(blank.poll().is_pending());
+            blank.pass(worker.settings().header_timeout);
+            assert!(blank.poll().is_pending());
+            blank.get("/after");
+
+            let mut late = offered();
+            late.client.ask("/late");
+            late.notices(false);
+            drain(worker);
+            assert!(late.poll().is_pending());
+            late.notices(true);
+            assert!(late.poll().is_pending());
+            let reply = late.client.reply();
+            assert!(reply.text() == "/late" && reply.is_last());
+            late.client.expect_end();
+        },
+    );
+}
+
 #[test]
 fn an_idle_connection_is_half_closed_in_the_pass_that_found_nothing() {
     scenario(

@@ -280,6 +280,15 @@ impl<H> Caller<H> {
     }
 }
 
+impl<H> Clone for Caller<H> {
+    fn clone(&self) -> Self {
+        Self {
+            desk: Arc::clone(&self.desk),
+            files: self.files.clone(),
+        }
+    }
+}
+
 impl<H: LoopHandler> App for Caller<H> {
     type Answer = Outflow;
     type Error = io::Error;
