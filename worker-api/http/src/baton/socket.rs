@@ -58,6 +58,7 @@ impl Stream {
         readable.map(drop)
     }
 
+    /// Sends; where less than `len` bytes went, the socket has no room for more.
     fn poll_send(
         &mut self,
         cx: &Context<'_>,
@@ -127,8 +128,9 @@ impl Write for Stream {
         let (bufs, flags) = match find_hole(bufs) {
             None => (bufs, SendFlags::NOSIGNAL),
             Some(0) => {
-                let len = bufs[0].len();
-                return self.poll_send(cx, len, |fd, files| files.send(fd, len));
+                // What is short may be the file, and not the socket's room: the kernel is asked again.
+                let (len, enough) = (bufs[0].len(), 1);
+                return self.poll_send(cx, enough, |fd, files| files.send(fd, len));
             }
             // What comes before a file leaves in one packet with its beginning.
             Some(before) => (&bufs[..before], SendFlags::NOSIGNAL | SendFlags::MORE),

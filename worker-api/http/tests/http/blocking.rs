@@ -258,6 +258,19 @@ fn a_file_is_sent_whole_between_other_answers() {
 }
 
 #[test]
+fn a_file_that_is_too_short_ends_the_connection() {
+    let mut pod = one_thread();
+    let mut client = pod.connect();
+    client.ask("/file-that-is-too-short");
+    let head = client.bytes_until_blank();
+    assert!(head.contains("200"), "{head}");
+    let expected = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    assert!(client.bytes(expected.len()).unwrap() == expected);
+    client.expect_end();
+    pod.until("nothing is in flight", |pod| pod.row().in_flight == 0);
+}
+
+#[test]
 fn a_connection_that_was_taken_over_holds_no_call() {
     let mut pod = one_thread();
     let mut client: Client = pod.connect();

@@ -71,6 +71,10 @@ fn answer(request: Request, side: &Arc<Side>, counts: &Counts) -> Response {
             let file = File::open(std::env::current_exe().unwrap()).unwrap();
             Response::new(Body::file(file).unwrap())
         }
+        (&Method::GET, "/file-that-is-too-short") => {
+            let file = File::open(std::env::current_exe().unwrap()).unwrap();
+            Response::new(Body::file_part(file, 0, u64::MAX))
+        }
         (&Method::GET, "/endless") => {
             side.tell("endless");
             let side = Arc::clone(side);
