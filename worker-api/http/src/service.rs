@@ -171,16 +171,19 @@ where
         let Some(link) = this.link else {
             return Poll::Pending;
         };
-        let mut response = match this.answer.project() {
-            AnswerProjection::Health => health_answer(&link.setup),
-            AnswerProjection::Refusal => Response::new(Content::Own { bytes: None }),
-            AnswerProjection::App { future } => ready!(future.poll(cx))?.map(Content::of_app),
+        let answered = match this.answer.project() {
+            AnswerProjection::Health => Ok(health_answer(&link.setup)),
+            AnswerProjection::Refusal => Ok(Response::new(Content::Own { bytes: None })),
+            AnswerProjection::App { future } => {
+                ready!(future.poll(cx)).map(|response| response.map(Content::of_app))
+            }
         };
         // Whatever the app made of a body that goes wrong, the answer is that it does.
         let broken = link.broken();
-        if let Some(refusal) = broken {
-            response = refusal_answer(refusal);
-        }
+        let mut response = match broken {
+            Some(refusal) => refusal_answer(refusal),
+            None => answered?,
+        };
         let switches = switches(*this.connects, response.status());
         link.answered(response.status(), switches);
         let is_last = *this.is_last || broken.is_some() || link.setup.announces_close();

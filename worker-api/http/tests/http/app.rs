@@ -161,7 +161,10 @@ async fn answer(
                 after.load(Ordering::Relaxed)
             ))
         }
-        (&Method::POST, "/echo") => text(request.into_body().collect().await.unwrap().to_bytes()),
+        (&Method::POST, "/echo") => match request.into_body().collect().await {
+            Ok(body) => text(body.to_bytes()),
+            Err(_) => status(StatusCode::BAD_REQUEST),
+        },
         (&Method::POST, "/early") => {
             tokio::spawn(async move {
                 let len = request

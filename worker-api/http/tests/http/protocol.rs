@@ -97,6 +97,19 @@ fn a_head_that_does_not_come_to_its_end_is_refused() {
 }
 
 #[test]
+fn a_body_that_does_not_come_to_its_end_is_refused() {
+    let pod = Pod::with()
+        .env("GRACEFORK_BODY_TIMEOUT_USEC", "50000")
+        .start();
+    // Small enough to be waited for before the handler is called, where that may block.
+    let mut client = pod.connect();
+    client.send("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nfour");
+    let reply = client.reply();
+    assert!(reply.status == 408 && reply.is_last());
+    client.expect_end();
+}
+
+#[test]
 fn an_idle_or_silent_connection_is_closed_after_the_keep_alive_time() {
     let pod = Pod::with()
         .env("GRACEFORK_KEEP_ALIVE_USEC", "50000")
