@@ -320,7 +320,7 @@ impl<T: Socket> Write for Io<T> {
     /// hyper flushes when its own buffers are empty: what was handed over is out then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.usable()?.poll_flush(cx))?;
-        self.link.flushed();
+        let ended = self.link.flushed();
         self.writing = false;
         if self.link.is_switched() {
             return Poll::Ready(Ok(()));
@@ -334,8 +334,7 @@ impl<T: Socket> Write for Io<T> {
             return Poll::Ready(Ok(()));
         }
         let intake = self.intake.as_ref();
-        let waits = intake.is_some_and(|intake| intake.waits_for_answer());
-        if waits {
+        if ended && intake.is_some_and(|intake| intake.waits_for_answer()) {
             // This was it, and hyper does not try to read again on its own.
             cx.waker().wake_by_ref();
         }

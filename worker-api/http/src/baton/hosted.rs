@@ -229,6 +229,9 @@ impl<H: LoopHandler> Driver<H> {
             desk.is_over.store(true, Ordering::Relaxed);
             self.hosted().end();
             desk.handler.over();
+        } else {
+            // The end of patience may be the next that is due.
+            self.below().set_clock();
         }
     }
 

@@ -90,12 +90,12 @@ impl<T> Link<T> {
         }
     }
 
-    /// All that HTTP had is written to the socket.
-    pub(crate) fn flushed(&self) {
+    /// All that HTTP had is written to the socket. Whether that was the end of a response.
+    pub(crate) fn flushed(&self) -> bool {
         if !self.handed_over.load(Ordering::Relaxed) {
             // Once a head is out, no hint may come between it and the rest, however late it is told.
             self.owes.store(self.has_answer(), Ordering::Relaxed);
-            return;
+            return false;
         }
         self.owes.store(false, Ordering::Relaxed);
         self.handed_over.store(false, Ordering::Relaxed);
@@ -111,6 +111,7 @@ impl<T> Link<T> {
             self.take_request(&mut shared)
         };
         self.finish(request);
+        true
     }
 
     /// HTTP is over and the socket is not an app's: what was answered so far is the answer.

@@ -259,7 +259,7 @@ fn a_file_is_sent_whole_between_other_answers() {
 
 #[test]
 fn a_file_that_is_too_short_ends_the_connection() {
-    let mut pod = one_thread();
+    let pod = one_thread();
     let mut client = pod.connect();
     client.ask("/file-that-is-too-short");
     let head = client.bytes_until_blank();

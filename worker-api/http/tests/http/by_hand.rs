@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -321,6 +322,60 @@ fn drop_a_body_in_read(worker: &Worker, read: u32) {
     bench.client.stream().set_nonblocking(true).unwrap();
     let answer = bench.client.bytes(1);
     assert!(answer.is_err(), "read {read}");
+}
+
+#[test]
+fn an_early_answer_is_not_waited_for_once_it_is_out() {
+    scenario(
+        "an_early_answer_is_not_waited_for_once_it_is_out",
+        |worker| {
+            // The app holds the body without reading it, and answers after the client has left.
+            let (kept, answers) = (Body::default(), Arc::new(AtomicBool::new(false)));
+            let app = {
+                let answers = Arc::clone(&answers);
+                service_fn(move |request: Request<Incoming>| {
+                    *kept.lock().unwrap() = Some(request.into_body());
+                    let answers = Arc::clone(&answers);
+                    std::future::poll_fn(move |_| match answers.load(Ordering::Relaxed) {
+                        true => Poll::Ready(Ok::<_, Infallible>(Response::new(Full::default()))),
+                        false => Poll::Pending,
+                    })
+                })
+            };
+            let mut bench = Bench::serving(worker, app);
+            let head = "POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n";
+            bench.client.send(format!("{head}3\r\n...\r\n0\r\n\r\n"));
+            assert!(bench.poll().is_pending());
+            let stream = bench.client.stream();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(bench.poll().is_pending());
+            answers.store(true, Ordering::Relaxed);
+            assert!(bench.poll().is_pending());
+            assert_eq!(bench.client.reply().status, 200);
+            let wakes = Arc::new(Wakes::default());
+            let waker = Waker::from(Arc::clone(&wakes));
+            for _ in 0..4 {
+                wakes.0.store(0, Ordering::Relaxed);
+                let connection = bench.connection.as_mut();
+                assert!(
+                    connection
+                        .poll(&mut Context::from_waker(&waker))
+                        .is_pending()
+                );
+            }
+            assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        },
+    );
+}
+
+/// Counts.
+#[derive(Default)]
+struct Wakes(AtomicU32);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn read_on(body: &mut Incoming) -> Poll<()> {

@@ -29,12 +29,14 @@ pub(in crate::baton) struct Hosted {
     pub(super) nudge: OwnedFd,
     /// In the epoll, so that a timer is an event like any other.
     clock: OwnedFd,
-    /// When the clock rings. Of the holder of the baton: the lock is never waited for.
+    /// When the clock rings. Hardly ever of others than the holder of the baton.
     rings: Mutex<Option<Instant>>,
     /// Requests that the app has not let go of.
     pub(super) open: AtomicUsize,
     /// The worker takes no more connections: whatever ends may be the last.
     leaves: AtomicBool,
+    /// The loop was told that the last has ended.
+    told: AtomicBool,
     /// The thread that stands by waits for the kernel.
     pub(super) dozes: AtomicBool,
     pub(super) ended: AtomicBool,
@@ -66,6 +68,7 @@ impl Hosted {
             rings: Mutex::new(None),
             open: AtomicUsize::new(0),
             leaves: AtomicBool::new(false),
+            told: AtomicBool::new(false),
             dozes: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             stall,
@@ -148,20 +151,18 @@ impl Floor for Below<'_> {
         timers.ring();
     }
 
-    /// Sets the clock, if something is due before it rings; sees whether it is over.
+    /// Sets the clock; sees whether it is over, of which the loop is told once.
     fn settle(&self) {
         self.core.timers.begin_turn();
-        if self.hosted.leaves.load(Ordering::Acquire) && !self.hosted.shift.has_tasks() {
+        let hosted = self.hosted;
+        if hosted.leaves.load(Ordering::Acquire)
+            && hosted.is_quiet()
+            && !hosted.shift.has_tasks()
+            && !hosted.told.swap(true, Ordering::Relaxed)
+        {
             self.ring();
         }
-        let timers = &self.core.timers;
-        let Some(left) = timers.left() else { return };
-        let at = timers.now() + left;
-        let mut rings = self.hosted.lock_rings();
-        if rings.is_none_or(|rings| at < rings) {
-            *rings = Some(at);
-            self.hosted.set_clock(left);
-        }
+        self.set_clock();
     }
 
     fn is_stale(&self) -> bool {
@@ -178,6 +179,20 @@ impl Floor for Below<'_> {
 
     fn ring(&self) {
         signal(&self.hosted.bell);
+    }
+}
+
+impl Below<'_> {
+    /// Sets the clock, if something is due before it rings.
+    pub(super) fn set_clock(&self) {
+        let timers = &self.core.timers;
+        let Some(left) = timers.left() else { return };
+        let at = timers.now() + left;
+        let mut rings = self.hosted.lock_rings();
+        if rings.is_none_or(|rings| at < rings) {
+            *rings = Some(at);
+            self.hosted.set_clock(left);
+        }
     }
 }
 
