@@ -200,7 +200,16 @@ fn a_request_in_flight_outlives_the_worker_generation_it_began_with() {
 
 #[test]
 fn listeners_are_added_kept_and_removed_by_address() {
-    let server = Builder::axum().start();
+    addresses_come_and_go(Builder::axum());
+}
+
+#[test]
+fn the_baton_driver_adds_keeps_and_removes_listeners_too() {
+    addresses_come_and_go(Builder::hello());
+}
+
+fn addresses_come_and_go(builder: Builder) {
+    let server = builder.start();
     let Target::Tcp(first) = server.target else {
         unreachable!()
     };

@@ -53,11 +53,10 @@ impl<R: Reception> Future for Accepting<R> {
             *serves = false;
             house.core().reactor.forget(source);
         }
+        // If a reload has removed the address, what waits in the queue is served here or nowhere.
         match house.setup.drain.stage() {
-            Stage::Draining => acceptor.poll_last_round(cx, &mut welcome),
             Stage::Forced => Poll::Ready(()),
-            _ if house.is_empty() => Poll::Ready(()),
-            _ => Poll::Pending,
+            _ => acceptor.poll_last_round(cx, &mut welcome),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -35,46 +34,22 @@ pub(super) trait Reception: Send + Sync + 'static {
 pub(super) struct House<R> {
     pub(super) setup: Arc<Setup>,
     reception: Arc<R>,
-    guests: AtomicUsize,
 }
-
-/// Counts a connection's task while it lives.
-struct Guest<R: Reception>(Arc<House<R>>);
 
 impl<R: Reception> House<R> {
     pub(super) fn new(setup: Arc<Setup>, reception: Arc<R>) -> Arc<Self> {
-        Arc::new(Self {
-            setup,
-            reception,
-            guests: AtomicUsize::new(0),
-        })
+        Arc::new(Self { setup, reception })
     }
 
     /// Who runs the connections.
     pub(super) fn core(&self) -> &Arc<Core> {
         self.reception.core()
     }
-
-    /// Whether there is no connection. When the last one of a worker that is on its way out has
-    /// gone, all tasks are woken.
-    pub(super) fn is_empty(&self) -> bool {
-        self.guests.load(Ordering::Acquire) == 0
-    }
-}
-
-impl<R: Reception> Drop for Guest<R> {
-    fn drop(&mut self) {
-        let House { setup, guests, .. } = &*self.0;
-        if guests.fetch_sub(1, Ordering::AcqRel) == 1 && !setup.drain.stage().accepts() {
-            self.0.core().wake_all();
-        }
-    }
 }
 
 /// The task.
 pub(super) struct Visit<R: Reception> {
     phase: Phase<R>,
-    _guest: Guest<R>,
 }
 
 enum Phase<R: Reception> {
@@ -97,7 +72,6 @@ impl<R: Reception> Visit<R> {
     pub(super) fn new(house: &Arc<House<R>>, stream: Stream) -> Self {
         let timers = &house.core().timers;
         let accepted = timers.now();
-        house.guests.fetch_add(1, Ordering::AcqRel);
         Self {
             phase: Phase::Silent(Silent {
                 house: Arc::clone(house),
@@ -107,7 +81,6 @@ impl<R: Reception> Visit<R> {
                 alarm: timers.alarm(accepted),
                 deadline: None,
             }),
-            _guest: Guest(Arc::clone(house)),
         }
     }
 }
