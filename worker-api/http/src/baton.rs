@@ -197,7 +197,7 @@ impl<F: Fn(&Core, Stage) + Send + Sync + 'static> Wake for Herald<F> {
         let waker = Waker::from(Arc::clone(&self));
         while let Poll::Ready(seen) = self.source.poll(Side::Read, &Context::from_waker(&waker)) {
             self.events.clear();
-            self.source.would_block(Side::Read, seen);
+            self.source.emptied(Side::Read, seen);
             if let Some(core) = self.core.upgrade() {
                 core.wake_all();
                 (self.then)(&core, self.drain.stage());

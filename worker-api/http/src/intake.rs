@@ -156,7 +156,7 @@ impl Intake {
     /// here, and more of its request is not waited for.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty() && !self.waits_for_answer() && !self.is_in_body()
+        self.held.is_empty() && !self.goes_no_further() && !self.is_in_body()
     }
 
     /// For an app that has taken the connection over: what came before it did.
@@ -195,10 +195,12 @@ impl Intake {
 
     /// Whether hyper waits here for the end of an answer.
     pub(crate) fn waits_for_answer(&self) -> bool {
-        self.ended
-            || self.refusal.is_some()
-            || self.watcher.fault().is_some()
-            || self.watcher.wait().is_some()
+        self.goes_no_further() || self.watcher.wait().is_some()
+    }
+
+    /// Whether nothing comes, or nothing that counts.
+    fn goes_no_further(&self) -> bool {
+        self.ended || self.refusal.is_some() || self.watcher.fault().is_some()
     }
 
     /// What there is to tell the service since this was asked last.

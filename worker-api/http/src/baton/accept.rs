@@ -64,7 +64,7 @@ impl<R: Reception> Future for Accepting<R> {
 impl Watch for Arc<Source> {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let seen = ready!(self.poll(Side::Read, cx));
-        self.would_block(Side::Read, seen);
+        self.emptied(Side::Read, seen);
         Poll::Ready(Ok(()))
     }
 }

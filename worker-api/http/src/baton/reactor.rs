@@ -66,7 +66,7 @@ impl Reactor {
         })
     }
 
-    /// Watches a descriptor. It is to be closed when it is [forgotten](Self::forget).
+    /// Watches a descriptor, until [`unwatch`](Self::unwatch).
     pub(super) fn watch(&self, fd: &impl AsFd, interest: Interest) -> io::Result<Arc<Source>> {
         let (source, token) = {
             let mut sources = self.sources();
@@ -105,8 +105,18 @@ impl Reactor {
         self.registry.as_fd().try_clone_to_owned()
     }
 
-    /// The descriptor is closed. An event that is already under way may then meet the next one
-    /// with this token: it is a hint that does no harm.
+    /// The descriptor is about to be closed. A process that the app forked may have it still, and then
+    /// the kernel would tell of it under a token that is another's.
+    pub(super) fn unwatch(&self, source: &Source, fd: &impl AsFd) {
+        let raw = fd.as_fd().as_raw_fd();
+        if let Err(error) = self.registry.deregister(&mut SourceFd(&raw)) {
+            tracing::error!(%error, "cannot stop watching a connection");
+        }
+        self.forget(source);
+    }
+
+    /// The descriptor is not watched any more. An event that is already under way may then meet the
+    /// next one with this token: it is a hint that does no harm.
     pub(super) fn forget(&self, source: &Source) {
         self.sources().try_remove(source.token);
     }
@@ -167,9 +177,9 @@ impl Source {
         self.sides[side as usize].poll(waiting, cx)
     }
 
-    /// The operation, tried after `seen`, would block.
-    pub(super) fn would_block(&self, side: Side, seen: Seen) {
-        self.sides[side as usize].would_block(seen);
+    /// The operation, tried after `seen`, took all that there was.
+    pub(super) fn emptied(&self, side: Side, seen: Seen) {
+        self.sides[side as usize].emptied(seen);
     }
 
     /// Tries `operation` until it would block; `waiting` as above.
@@ -260,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn after_its_end_a_descriptor_stays_ready() {
+    fn after_its_end_a_descriptor_stays_ready_unless_it_was_another_s() {
         let readiness = Readiness::new(false);
         let (count, mut waiting) = (Arc::default(), Waiting::default());
         readiness.event(true);
@@ -268,7 +278,13 @@ mod tests {
             let Poll::Ready(seen) = poll(&readiness, &mut waiting, &count) else {
                 panic!("it has ended");
             };
-            readiness.would_block(seen);
+            readiness.emptied(seen);
         }
+        let Poll::Ready(seen) = poll(&readiness, &mut waiting, &count) else {
+            panic!("it has ended");
+        };
+        readiness.would_block(seen);
+        assert!(poll(&readiness, &mut waiting, &count).is_pending());
+        assert!(readiness.event(true).is_some());
     }
 }

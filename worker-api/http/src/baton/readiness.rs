@@ -6,7 +6,7 @@
 //! | bits of the word | mean |
 //! |---|---|
 //! | 0 `READY` | the kernel has not said "would block" since its last event |
-//! | 1 `ENDED` | and never will again: the end of the stream, or an error |
+//! | 1 `ENDED` | the end of the stream, or an error: there may be no event after it |
 //! | 2 `WAITED` | somebody waits for the next event; changed under the lock, with the waiter |
 //! | 3.. | how many events there were, so that none is taken back unseen |
 
@@ -71,17 +71,23 @@ impl Readiness {
         Poll::Pending
     }
 
-    /// The operation, tried after `seen`, would block.
-    pub(crate) fn would_block(&self, seen: Seen) {
+    /// The operation, tried after `seen`, took all that there was: what comes next is an event,
+    /// unless the end was one.
+    pub(crate) fn emptied(&self, seen: Seen) {
         if seen.0 & ENDED == 0 {
-            // If there was another event meanwhile, it is worth a try.
-            let _ = self.word.compare_exchange(
-                seen.0,
-                seen.0 & !READY,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+            self.would_block(seen);
         }
+    }
+
+    /// The operation, tried after `seen`, would block; whatever was told of an end.
+    pub(crate) fn would_block(&self, seen: Seen) {
+        // If there was another event meanwhile, it is worth a try.
+        let _ = self.word.compare_exchange(
+            seen.0,
+            seen.0 & !(READY | ENDED),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
     }
 
     /// The kernel has an event, the last one if it has `ended`. Who waited for it is to be woken.

@@ -72,7 +72,7 @@ impl Stream {
             let sent = send(fd, files)?;
             if sent < len {
                 // The rest would block: no need to ask.
-                source.would_block(Side::Write, seen);
+                source.emptied(Side::Write, seen);
             }
             Ok(sent)
         })
@@ -81,7 +81,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.core.reactor.forget(&self.source);
+        self.core.reactor.unwatch(&self.source, &self.fd);
     }
 }
 
@@ -98,7 +98,7 @@ impl Socket for Stream {
             let (came, _) = rustix::net::recv(&*fd, &mut *buf, RecvFlags::empty())?;
             if came < buf.len() {
                 // Nothing is left; what comes next is an event.
-                source.would_block(Side::Read, seen);
+                source.emptied(Side::Read, seen);
             }
             Ok(came)
         })

@@ -368,6 +368,33 @@ fn an_early_answer_is_not_waited_for_once_it_is_out() {
     );
 }
 
+#[test]
+fn a_client_that_leaves_is_missed_whatever_it_asked_for() {
+    scenario(
+        "a_client_that_leaves_is_missed_whatever_it_asked_for",
+        |worker| {
+            for fields in [
+                "",
+                "connection: upgrade\r\nupgrade: h2c\r\n",
+                "connection: close\r\n",
+            ] {
+                let never = service_fn(|_: Request<Incoming>| {
+                    std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+                });
+                let mut bench = Bench::serving(worker, never);
+                let head = "GET / HTTP/1.1\r\nhost: test\r\n";
+                bench.client.send(format!("{head}{fields}\r\n"));
+                assert!(bench.poll().is_pending());
+                let stream = bench.client.stream();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                assert!(bench.poll().is_pending());
+                bench.pass(Duration::from_secs(5));
+                assert!(bench.poll().is_ready(), "{fields:?}");
+            }
+        },
+    );
+}
+
 /// Counts.
 #[derive(Default)]
 struct Wakes(AtomicU32);

@@ -328,7 +328,7 @@ pub(in crate::baton) struct Asked<H> {
 }
 
 impl<H: LoopHandler> Asked<H> {
-    fn call(self, body: Source) -> Called {
+    fn call(self, body: Source) -> Called<H> {
         let exchange = Arc::new(Exchange {
             files: self.files,
             was_answered: AtomicBool::new(false),
@@ -346,12 +346,13 @@ impl<H: LoopHandler> Asked<H> {
             },
             switching: self.switching,
         };
-        let call = Call {
+        let call = Arc::new(Call {
             desk: Arc::clone(&self.desk),
             inquiry: Mutex::new(Some((inquiry, Start::new(&self.desk.core)))),
-        };
-        self.desk.core.call(Arc::new(call));
+        });
+        self.desk.core.call(Arc::clone(&call) as _);
         Called {
+            call,
             exchange,
             is_answered: false,
         }
@@ -364,15 +365,19 @@ struct Call<H> {
     inquiry: Mutex<Option<(Inquiry, Start)>>,
 }
 
-impl<H: LoopHandler> Job for Call<H> {
-    fn run(self: Arc<Self>) {
-        let inquiry = self
-            .inquiry
+impl<H> Call<H> {
+    fn take(&self) -> Option<(Inquiry, Start)> {
+        self.inquiry
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take();
+            .take()
+    }
+}
+
+impl<H: LoopHandler> Job for Call<H> {
+    fn run(self: Arc<Self>) {
         // What nobody waits for has not begun and need not.
-        if let Some((inquiry, start)) = inquiry.filter(|(it, _)| !it.reply.is_gone()) {
+        if let Some((inquiry, start)) = self.take().filter(|(it, _)| !it.reply.is_gone()) {
             self.desk.handler.call(inquiry, start);
         }
     }
@@ -382,7 +387,7 @@ impl<H: LoopHandler> Job for Call<H> {
 pub(in crate::baton) enum Answering<H> {
     /// Its small body is being received; `None` only for a moment.
     Receiving(Option<Box<(Asked<H>, Receiving)>>),
-    Called(Called),
+    Called(Called<H>),
 }
 
 impl<H: LoopHandler> Future for Answering<H> {
@@ -408,12 +413,13 @@ impl<H: LoopHandler> Future for Answering<H> {
 }
 
 /// Waits for the app's answer. Dropped before it is there, the client has gone.
-pub(in crate::baton) struct Called {
+pub(in crate::baton) struct Called<H> {
+    call: Arc<Call<H>>,
     exchange: Arc<Exchange>,
     is_answered: bool,
 }
 
-impl Called {
+impl<H> Called<H> {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<http::Response<Outflow>> {
         let mut state = self.exchange.lock();
         match state.answer.take() {
@@ -429,10 +435,12 @@ impl Called {
     }
 }
 
-impl Drop for Called {
+impl<H> Drop for Called<H> {
     fn drop(&mut self) {
         if !self.is_answered {
             self.exchange.end(false);
+            // A loop that is blocked takes it out of the queue much later.
+            drop(self.call.take());
         }
     }
 }
