@@ -19,6 +19,9 @@ pub struct Settings {
     /// How long a request's body may stand still while the app waits for it; default 60 s, 0 is
     /// for ever (`GRACEFORK_BODY_TIMEOUT_USEC`).
     pub body_timeout: Duration,
+    /// How long a client may take nothing of a response that waits for it; default 60 s, 0 is for
+    /// ever (`GRACEFORK_WRITE_TIMEOUT_USEC`).
+    pub write_timeout: Duration,
     /// How long requests in flight may take once the worker drains; default 15 s
     /// (`GRACEFORK_DRAIN_TIMEOUT_USEC`).
     pub drain_timeout: Duration,
@@ -48,9 +51,11 @@ pub struct Settings {
     /// Bytes of a request's body; default without limit (`GRACEFORK_MAX_BODY`, where 0 is without
     /// limit too).
     pub max_body: Option<NonZeroU64>,
-    /// Whose forwarding headers and PROXY headers are believed; default the machine itself
+    /// Whose forwarding headers are believed; default the machine itself
     /// (`GRACEFORK_FORWARDED_ALLOW_IPS`).
     pub forwarded_allow_ips: AllowedIps,
+    /// Whose PROXY headers are believed; default the machine itself (`GRACEFORK_PROXY_ALLOW_IPS`).
+    pub proxy_allow_ips: AllowedIps,
     /// Whether a connection may begin with a PROXY header; default not
     /// (`GRACEFORK_PROXY_PROTOCOL`, 0 or 1).
     pub proxy_protocol: bool,
@@ -67,6 +72,7 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(75),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(15),
             max_requests: None,
             max_connections: const { NonZeroUsize::new(1000).unwrap() },
@@ -78,6 +84,7 @@ impl Default for Settings {
             limit_request_field_size: 8190,
             max_body: None,
             forwarded_allow_ips: AllowedIps::default(),
+            proxy_allow_ips: AllowedIps::default(),
             proxy_protocol: false,
             access_log: None,
             access_format: Format::default(),
@@ -121,6 +128,7 @@ impl Settings {
             ("GRACEFORK_KEEP_ALIVE_USEC", &mut self.keep_alive),
             ("GRACEFORK_HEADER_TIMEOUT_USEC", &mut self.header_timeout),
             ("GRACEFORK_BODY_TIMEOUT_USEC", &mut self.body_timeout),
+            ("GRACEFORK_WRITE_TIMEOUT_USEC", &mut self.write_timeout),
             ("GRACEFORK_DRAIN_TIMEOUT_USEC", &mut self.drain_timeout),
         ] {
             if let Some(micros) = env.number(name)? {
@@ -158,6 +166,9 @@ impl Settings {
         if let Some(addresses) = env.number("GRACEFORK_FORWARDED_ALLOW_IPS")? {
             self.forwarded_allow_ips = addresses;
         }
+        if let Some(addresses) = env.number("GRACEFORK_PROXY_ALLOW_IPS")? {
+            self.proxy_allow_ips = addresses;
+        }
         Ok(())
     }
 }
@@ -187,6 +198,8 @@ mod tests {
             ("GRACEFORK_LIMIT_REQUEST_FIELD_SIZE", "9"),
             ("GRACEFORK_MAX_BODY", "10"),
             ("GRACEFORK_FORWARDED_ALLOW_IPS", "10.0.0.0/8"),
+            ("GRACEFORK_PROXY_ALLOW_IPS", "192.0.2.1"),
+            ("GRACEFORK_WRITE_TIMEOUT_USEC", "11"),
             ("GRACEFORK_PROXY_PROTOCOL", "1"),
             ("GRACEFORK_ACCESS_LOG", "-"),
             ("GRACEFORK_ACCESS_FORMAT", "json"),
@@ -206,6 +219,8 @@ mod tests {
             limit_request_field_size: 9,
             max_body: NonZeroU64::new(10),
             forwarded_allow_ips: "10.0.0.0/8".parse().unwrap(),
+            proxy_allow_ips: "192.0.2.1".parse().unwrap(),
+            write_timeout: Duration::from_micros(11),
             proxy_protocol: true,
             access_log: Some("-".to_owned()),
             access_format: Format::parse("json").unwrap(),
@@ -234,6 +249,7 @@ mod tests {
             ("GRACEFORK_ACCESS_FORMAT", "%(x)s"),
             ("GRACEFORK_MAX_CONNECTIONS", "0"),
             ("GRACEFORK_FORWARDED_ALLOW_IPS", "10.0.0.1/8"),
+            ("GRACEFORK_PROXY_ALLOW_IPS", "localhost"),
             ("GRACEFORK_PROXY_PROTOCOL", "2"),
         ] {
             let error = Settings::from_env(&Env::of(&[(name, value)]))

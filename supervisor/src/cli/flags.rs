@@ -77,10 +77,6 @@ const REFUSED: &[(&[&str], &str)] = &[
         STRICT,
     ),
     (
-        &["--proxy-allow-from"],
-        "PROXY headers are believed from `http.forwarded_allow_ips`",
-    ),
-    (
         &[
             "--dirty-app",
             "--dirty-workers",

@@ -145,12 +145,14 @@ fn blank_http() -> Http {
         keep_alive: Duration::ZERO,
         header_timeout: Duration::ZERO,
         body_timeout: None,
+        write_timeout: None,
         max_connections: 0,
         limit_request_line: 0,
         limit_request_fields: 0,
         limit_request_field_size: 0,
         max_body: None,
         forwarded_allow_ips: AllowedIps::default(),
+        proxy_allow_ips: AllowedIps::default(),
         proxy_protocol: false,
     }
 }

@@ -218,6 +218,8 @@ pub struct Http {
     pub header_timeout: Duration,
     /// How long a request's body may stand still; `None` = for ever.
     pub body_timeout: Option<Duration>,
+    /// How long a client may take nothing of a response; `None` = for ever.
+    pub write_timeout: Option<Duration>,
     /// A worker with so many connections accepts no more; 1 or more.
     pub max_connections: usize,
     /// Bytes of a request's first line; 0 = as many as can be.
@@ -230,6 +232,8 @@ pub struct Http {
     pub max_body: Option<u64>,
     /// Proxies whose word about clients is taken.
     pub forwarded_allow_ips: AllowedIps,
+    /// Balancers whose PROXY headers are believed.
+    pub proxy_allow_ips: AllowedIps,
     /// Whether connections may begin with a PROXY header.
     pub proxy_protocol: bool,
 }

@@ -288,12 +288,14 @@ pub struct Identity<'a> {
 }
 
 /// What native workers are told of `[http]`.
-fn http_settings(http: &Http) -> [(&'static str, String); 10] {
+fn http_settings(http: &Http) -> [(&'static str, String); 12] {
     let body_timeout = http.body_timeout.unwrap_or_default();
+    let write_timeout = http.write_timeout.unwrap_or_default();
     [
         ("GRACEFORK_KEEP_ALIVE_USEC", micros(http.keep_alive)),
         ("GRACEFORK_HEADER_TIMEOUT_USEC", micros(http.header_timeout)),
         ("GRACEFORK_BODY_TIMEOUT_USEC", micros(body_timeout)),
+        ("GRACEFORK_WRITE_TIMEOUT_USEC", micros(write_timeout)),
         (
             "GRACEFORK_MAX_CONNECTIONS",
             http.max_connections.to_string(),
@@ -314,6 +316,10 @@ fn http_settings(http: &Http) -> [(&'static str, String); 10] {
         (
             "GRACEFORK_FORWARDED_ALLOW_IPS",
             http.forwarded_allow_ips.to_string(),
+        ),
+        (
+            "GRACEFORK_PROXY_ALLOW_IPS",
+            http.proxy_allow_ips.to_string(),
         ),
         (
             "GRACEFORK_PROXY_PROTOCOL",

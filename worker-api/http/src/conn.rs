@@ -157,6 +157,11 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
             Action::Linger => self.linger(None, cx),
             Action::Refuse => self.linger(Some(Refusal::HeadTimeout), cx),
             Action::GiveUp => self.link.give_up(),
+            Action::HangUp => {
+                tracing::debug!("the client does not read its response; hanging up");
+                self.link.end_request();
+                self.phase = Phase::Closed;
+            }
             Action::Close => self.phase = Phase::Closed,
             Action::Abort => {
                 self.link.abort_request();

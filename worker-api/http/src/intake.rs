@@ -45,13 +45,14 @@ pub(crate) enum Supply {
 }
 
 impl Intake {
-    /// For a connection whose peer is believed or not, and may begin it with a PROXY header or not.
-    pub(crate) fn new(rules: Rules, trusts: bool, proxy_protocol: bool) -> Self {
+    /// For a connection whose peer is believed or not. Where a PROXY header may come first, `proxy` says
+    /// whether that is believed.
+    pub(crate) fn new(rules: Rules, trusts: bool, proxy: Option<bool>) -> Self {
         Self {
             watcher: Watcher::new(rules, trusts),
             held: Vec::new(),
             passed: 0,
-            proxy: proxy_protocol.then_some(trusts),
+            proxy,
             source: None,
             refusal: None,
             told_fault: false,

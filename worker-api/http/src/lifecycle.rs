@@ -56,6 +56,8 @@ pub enum Input {
     LingerOver,
     /// The deadline of the state is over.
     DeadlineOver,
+    /// The peer has taken nothing of the response for too long.
+    WriteTimeOver,
     /// The worker's stage is [`Stage::Forced`].
     Forced,
 }
@@ -74,6 +76,8 @@ pub enum Action {
     /// Tell HTTP that the peer sends no more: the body that the app waits for fails, or a request
     /// whose sender has left is dropped.
     GiveUp,
+    /// Drop the running request, whose peer does not read the response, and close the socket.
+    HangUp,
     /// Close the socket.
     Close,
     /// Drop the running request, count it as aborted, close the socket.
@@ -98,6 +102,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// A request's body that stands still while the app waits for it; `None` is for ever.
     pub body_timeout: Option<Duration>,
+    /// A response of which the peer takes nothing, though it waits to be written; `None` is for ever.
+    pub write_timeout: Option<Duration>,
     /// A request whose sender has closed its side: it may still read, or be gone for good.
     pub half_closed: Duration,
     /// A connection that has not sent a byte, counted from its accept, once the worker drains.
@@ -111,12 +117,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Limits with the given keep-alive and header time-outs, and none for bodies.
+    /// Limits with the given keep-alive and header time-outs, and none for bodies and responses.
     pub const fn new(keep_alive: Duration, header_timeout: Duration) -> Self {
         Self {
             keep_alive,
             header_timeout,
             body_timeout: None,
+            write_timeout: None,
             half_closed: Duration::from_secs(5),
             silent_in_drain: Duration::from_millis(75),
             linger: Duration::from_secs(1),
@@ -173,6 +180,8 @@ pub const fn transition(state: State, input: Input) -> (State, Action) {
         // Only in an absence: what the app does by itself has no deadline.
         (S::Running | S::Finishing, I::DeadlineOver) => (state, A::GiveUp),
 
+        (S::Running, I::WriteTimeOver) => (S::Closed, A::HangUp),
+
         (S::Running | S::Upgraded, I::Forced) => (S::Closed, A::Abort),
         (S::Closed, _) => (S::Closed, A::Nothing),
         (_, I::Forced) => (S::Closed, A::Close),
@@ -192,6 +201,9 @@ pub struct Lifecycle {
     /// How the peer is absent; since when, once that was looked at.
     absence: Option<Absence>,
     absent_since: Option<Instant>,
+    /// The peer does not take what is to be written; since when, once that was looked at.
+    deaf: bool,
+    deaf_since: Option<Instant>,
     limits: Limits,
 }
 
@@ -206,6 +218,8 @@ impl Lifecycle {
             stirred: false,
             absence: None,
             absent_since: None,
+            deaf: false,
+            deaf_since: None,
             limits,
         }
     }
@@ -237,6 +251,14 @@ impl Lifecycle {
         self.absence = Some(absence);
     }
 
+    /// Whether the peer takes nothing of what is to be written.
+    pub fn deaf(&mut self, deaf: bool) {
+        self.deaf = deaf;
+        if !deaf {
+            self.deaf_since = None;
+        }
+    }
+
     /// What to do or to wait for at `now`, in a worker at `stage`.
     pub fn advance(&mut self, stage: Stage, now: Instant) -> Next {
         if std::mem::take(&mut self.moved) {
@@ -249,9 +271,17 @@ impl Lifecycle {
         if self.absence.is_some() {
             self.absent_since.get_or_insert(now);
         }
+        if self.deaf {
+            self.deaf_since.get_or_insert(now);
+        }
         let deadline = self.deadline(stage);
         let input = if stage == Stage::Forced && self.state != State::Closed {
             Input::Forced
+        } else if self
+            .write_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            Input::WriteTimeOver
         } else if deadline.is_some_and(|deadline| deadline <= now) {
             Input::DeadlineOver
         } else {
@@ -285,15 +315,27 @@ impl Lifecycle {
                 return quiet.min(self.since.checked_add(limits.linger_busy));
             }
             State::Running | State::Finishing => {
-                let patience = match self.absence? {
-                    Absence::Still => limits.body_timeout?,
-                    Absence::Left => limits.half_closed,
-                };
-                return self.absent_since?.checked_add(patience);
+                let deadlines = [self.absence_deadline(), self.write_deadline()];
+                return deadlines.into_iter().flatten().min();
             }
             State::Upgraded | State::Closed => return None,
         };
         self.since.checked_add(lasts)
+    }
+
+    fn absence_deadline(&self) -> Option<Instant> {
+        let patience = match self.absence? {
+            Absence::Still => self.limits.body_timeout?,
+            Absence::Left => self.limits.half_closed,
+        };
+        self.absent_since?.checked_add(patience)
+    }
+
+    fn write_deadline(&self) -> Option<Instant> {
+        if self.state != State::Running {
+            return None;
+        }
+        self.deaf_since?.checked_add(self.limits.write_timeout?)
     }
 }
 

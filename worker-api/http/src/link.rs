@@ -43,6 +43,8 @@ pub(crate) struct Link<T> {
     given_up: AtomicBool,
     /// Whether the state is [`State::Running`], for those who ask at every turn.
     running: AtomicBool,
+    /// The peer does not take what is to be written.
+    deaf: AtomicBool,
     /// Something came, and the state does not know it yet.
     came: AtomicBool,
     /// Of the answer to the request that runs; 0 while it has none.
@@ -132,6 +134,7 @@ impl<T> Link<T> {
             broken: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             came: AtomicBool::new(false),
             status: AtomicU16::new(0),
             switches: AtomicBool::new(false),
@@ -273,6 +276,11 @@ impl<T> Link<T> {
     pub(crate) fn wrote(&self, polled: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = polled {
             self.setup.connections.sent(*bytes);
+        }
+        let deaf = polled.is_pending();
+        if deaf != self.deaf.load(Ordering::Relaxed) {
+            self.deaf.store(deaf, Ordering::Relaxed);
+            self.lock_life().life.deaf(deaf);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use worker_api::{Connections, Drain, Health, InFlight, Worker};
@@ -57,9 +58,10 @@ impl Setup {
         http.header_read_timeout(None);
         // Whether a peer leaves while it is answered, the connection sees itself.
         http.half_close(true);
-        let body_timeout = Some(settings.body_timeout).filter(|time| !time.is_zero());
+        let unless_zero = |time: Duration| Some(time).filter(|time| !time.is_zero());
         let limits = Limits {
-            body_timeout,
+            body_timeout: unless_zero(settings.body_timeout),
+            write_timeout: unless_zero(settings.write_timeout),
             ..Limits::new(settings.keep_alive, settings.header_timeout)
         };
         let rules = Rules::new(settings);
@@ -89,8 +91,10 @@ impl Setup {
     /// What stands between hyper and a socket with this peer.
     pub(crate) fn intake(&self, peer: Peer) -> Intake {
         let settings = self.worker.settings();
-        let believed = peer.is_believed(&settings.forwarded_allow_ips);
-        Intake::new(self.rules, believed, settings.proxy_protocol)
+        let trusts = peer.is_believed(&settings.forwarded_allow_ips);
+        let names_clients = peer.is_believed(&settings.proxy_allow_ips);
+        let proxy = settings.proxy_protocol.then_some(names_clients);
+        Intake::new(self.rules, trusts, proxy)
     }
 
     /// Whether an answer that goes out now is the last one of its connection.

@@ -165,6 +165,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Keys]] = {
     "limit_request_fields": _at_most("http.limit_request_fields", _MOST_FIELDS),
     "limit_request_field_size": _as_is("http.limit_request_field_size"),
     "forwarded_allow_ips": _as_is("http.forwarded_allow_ips"),
+    "proxy_allow_ips": _as_is("http.proxy_allow_ips"),
     "proxy_protocol": lambda value: {"http.proxy_protocol": value != "off"},
     "chdir": _as_is("chdir"),
     "pythonpath": _path,

@@ -195,12 +195,7 @@ def _requests() -> Iterator[Setting]:
         "http.proxy_protocol",
         note="both versions are understood",
     )
-    yield _none(
-        "proxy_allow_ips",
-        _LOCAL,
-        check.networks,
-        "`forwarded_allow_ips` says whose PROXY headers are believed, too",
-    )
+    yield _key("proxy_allow_ips", _LOCAL, check.networks, "http.proxy_allow_ips")
     yield _key(
         "root_path",
         "",

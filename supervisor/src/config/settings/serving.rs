@@ -57,6 +57,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..UNSAID
     },
     Setting {
+        path: "http.write_timeout",
+        support: Now(|draft| &mut draft.config.http.write_timeout),
+        default: r#""60s""#,
+        example: r#""5m""#,
+        doc: "How long a client may take nothing of a response that waits for it; its connection is closed then.",
+        ..UNSAID
+    },
+    Setting {
         path: "http.max_connections",
         support: Now(|draft| &mut draft.config.http.max_connections),
         default: "1000",
@@ -109,7 +117,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.http.forwarded_allow_ips),
         default: r#"["127.0.0.1", "::1"]"#,
         example: r#"["10.0.0.0/8"]"#,
-        doc: "Proxies whose X-Forwarded-* fields and PROXY headers are believed: addresses, networks, or \"*\". Whoever comes by a Unix socket is believed too.",
+        doc: "Proxies whose X-Forwarded-* fields are believed: addresses, networks, or \"*\". Whoever comes by a Unix socket is believed too.",
         flags: &["--forwarded-allow-ips"],
         variable: Some("FORWARDED_ALLOW_IPS"),
         ..UNSAID
@@ -119,8 +127,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.http.proxy_protocol),
         default: "false",
         example: "true",
-        doc: "Connections may begin with a PROXY header, version 1 or 2, from `forwarded_allow_ips` alone.",
+        doc: "Connections may begin with a PROXY header, version 1 or 2, from `proxy_allow_ips` alone.",
         flags: &["--proxy-protocol"],
+        ..UNSAID
+    },
+    Setting {
+        path: "http.proxy_allow_ips",
+        support: Now(|draft| &mut draft.config.http.proxy_allow_ips),
+        default: r#"["127.0.0.1", "::1"]"#,
+        example: r#"["10.0.0.0/8"]"#,
+        doc: "Balancers whose PROXY headers are believed, where `proxy_protocol` is on; from anybody else such a header gets 403. What they pass on may be a client's own X-Forwarded-* fields: name only those in `forwarded_allow_ips` who write these themselves. Whoever comes by a Unix socket is believed too.",
+        flags: &["--proxy-allow-from"],
         ..UNSAID
     },
     Setting {

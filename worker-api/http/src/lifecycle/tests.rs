@@ -16,7 +16,7 @@ const STATES: [State; 9] = [
     State::Closed,
 ];
 
-const INPUTS: [Input; 12] = [
+const INPUTS: [Input; 13] = [
     Input::BytesCame,
     Input::HeadDispatched,
     Input::ResponseFinished,
@@ -28,6 +28,7 @@ const INPUTS: [Input; 12] = [
     Input::LookedBusy,
     Input::LingerOver,
     Input::DeadlineOver,
+    Input::WriteTimeOver,
     Input::Forced,
 ];
 
@@ -107,10 +108,13 @@ fn force_closes_from_every_state_and_aborts_what_runs() {
 }
 
 #[test]
-fn nothing_but_force_or_the_end_of_http_stops_a_running_request() {
+fn nothing_but_force_the_end_of_http_or_a_deaf_peer_stops_a_running_request() {
     for input in INPUTS {
         let (next, action) = transition(State::Running, input);
-        let ends = matches!(input, Input::Forced | Input::HttpEnded);
+        let ends = matches!(
+            input,
+            Input::Forced | Input::HttpEnded | Input::WriteTimeOver
+        );
         let goes_on = matches!(action, Action::Nothing | Action::GiveUp);
         assert!(ends || (is_open(next) && goes_on), "{input:?}");
     }
@@ -124,6 +128,38 @@ fn no_silent_connection_is_closed_before_a_look() {
             (state, Action::Look)
         );
     }
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_hung_up_on() {
+    let start = Instant::now();
+    let minute = Duration::from_secs(60);
+    let limits = Limits {
+        write_timeout: Some(minute),
+        ..limits()
+    };
+    let mut life = Lifecycle::new(limits, start);
+    life.input(Input::HeadDispatched);
+    life.deaf(true);
+    let until = |time| Next::Wait(Some(time));
+    assert_eq!(life.advance(Stage::Serving, start), until(start + minute));
+    // It takes something, and sends something, which is not the same.
+    let later = start + minute / 2;
+    life.deaf(false);
+    assert_eq!(life.advance(Stage::Serving, later), Next::Wait(None));
+    life.deaf(true);
+    assert_eq!(life.advance(Stage::Draining, later), until(later + minute));
+    life.input(Input::BytesCame);
+    life.absent(Absence::Left);
+    let seconds = Duration::from_secs(5);
+    assert_eq!(life.advance(Stage::Serving, later), until(later + seconds));
+    life.input(Input::BytesCame);
+    let later = later + minute;
+    assert_eq!(
+        life.advance(Stage::Serving, later),
+        Next::Do(Action::HangUp)
+    );
+    assert_eq!(life.state(), State::Closed);
 }
 
 #[test]
@@ -246,7 +282,8 @@ fn lingering_is_short_in_a_drain() {
 }
 
 proptest! {
-    /// Whatever happens: one close at most, none of what is open is closed untold but by force,
+    /// Whatever happens: one close at most, none of what is open is closed untold but by force
+    /// or since the peer does not listen,
     /// and whoever does as told sees the end.
     #[test]
     fn any_life_ends(
@@ -270,9 +307,10 @@ proptest! {
                     Next::Wait(_) => Action::Nothing,
                 },
             ];
-            closes += acts.iter().filter(|act| matches!(act, Action::Close | Action::Abort)).count();
+            closes += acts.iter().filter(|act| matches!(act, Action::Close | Action::HangUp | Action::Abort)).count();
             let forced = stage == Stage::Forced || input == Input::Forced;
-            if is_open(before) && !forced {
+            let is_deaf = input == Input::WriteTimeOver;
+            if is_open(before) && !forced && !is_deaf {
                 prop_assert_ne!(life.state(), State::Closed);
             }
             if stage == Stage::Forced {

@@ -395,6 +395,33 @@ fn a_client_that_leaves_is_missed_whatever_it_asked_for() {
     );
 }
 
+#[test]
+fn a_client_that_does_not_read_is_hung_up_on() {
+    scenario("a_client_that_does_not_read_is_hung_up_on", |worker| {
+        let limit = worker.settings().write_timeout;
+        let mut bench = Bench::new(worker);
+        bench.wire.lock().unwrap().room = Some(10);
+        bench.client.ask("/");
+        assert!(bench.poll().is_pending());
+        bench.pass(limit / 2);
+        // Slowly is all right.
+        bench.wire.lock().unwrap().room = Some(10);
+        assert!(bench.poll().is_pending());
+        bench.pass(limit / 2);
+        assert!(bench.poll().is_pending());
+        bench.pass(limit / 2);
+        assert!(bench.poll().is_ready());
+        let Bench {
+            connection,
+            mut client,
+            ..
+        } = bench;
+        drop(connection);
+        assert_eq!(client.bytes(20).unwrap()[..12], *b"HTTP/1.1 200");
+        client.expect_end();
+    });
+}
+
 /// Counts.
 #[derive(Default)]
 struct Wakes(AtomicU32);

@@ -84,8 +84,16 @@ fn a_proxy_header_counts_from_believed_proxies_alone() {
     assert_eq!(client.reply().text(), "true Some(192.0.2.1) false");
     assert_eq!(client.get("/").text(), "hello");
 
+    // A balancer that passes on what its clients write is no witness of who they are.
     let pod = proxy()
         .env("GRACEFORK_FORWARDED_ALLOW_IPS", "10.0.0.0/8")
+        .start();
+    let mut client = pod.connect();
+    client.send(ask.replace("\r\n\r\n", "\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"));
+    assert_eq!(client.reply().text(), "true Some(192.0.2.1) false");
+
+    let pod = proxy()
+        .env("GRACEFORK_PROXY_ALLOW_IPS", "10.0.0.0/8")
         .start();
     let mut client = pod.connect();
     client.send(ask);
