@@ -47,6 +47,16 @@ async def state(request: Request): return {"opened": request.state.opened}
 @app.get("/client")
 async def client(request: Request): return {"url": str(request.url), "host": request.client.host}
 
+@app.get("/waits")
+async def waits():
+    async def pieces():
+        try:
+            yield b"first"
+            await asyncio.Event().wait()
+        finally:
+            print("the stream has ended", flush=True)
+    return StreamingResponse(pieces())
+
 @app.get("/stream")
 async def stream():
     async def numbers():
@@ -168,15 +178,21 @@ class FastApi(PodCase):
             client.head()
             self.assertEqual(client.chunk(), b"tick\n")
         pod.until_written("stream ended")
+        # One that has nothing to say ends with its client as well.
+        with pod.connect() as client:
+            client.ask("/waits")
+            client.head()
+            self.assertEqual(client.chunk(), b"first")
+        pod.until_written("the stream has ended")
         self.assertNotIn("Traceback", pod.written())
 
     def test_background_tasks_are_waited_for_and_the_lifespan_ends_last(self):
         pod = self.pod(APP)
         self.assertEqual(pod.get("/background").json(), "later")
-        pod.drain()
-        with self.assertRaises(OSError):
-            while True:
-                pod.get("/json")
+        with pod.connect() as idle:
+            idle.get("/json")
+            pod.drain()
+            self.assertTrue(idle.is_closed())
         self.assertIsNone(pod.process.poll(), "it waits for the task")
         pod.quit()
         self.assertEqual(pod.ended(), 0)

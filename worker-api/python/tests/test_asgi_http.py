@@ -57,7 +57,7 @@ async def scope(scope, receive, send):
             scope,
             {
                 "type": "http",
-                "asgi": {"version": "3.0", "spec_version": "2.5"},
+                "asgi": {"version": "3.0", "spec_version": "2.3"},
                 "http_version": "1.1",
                 "method": "GET",
                 "scheme": "http",

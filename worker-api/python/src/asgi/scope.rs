@@ -43,7 +43,9 @@ impl Scopes {
         let template = |kind: &str, scheme: &str, extensions: &[&str]| -> PyResult<Py<PyDict>> {
             let asgi = PyDict::new(py);
             asgi.set_item("version", "3.0")?;
-            asgi.set_item("spec_version", "2.5")?;
+            // From 2.4 on frameworks trust that send() fails once the client has left, and do not listen
+            // for its leaving: a stream that has nothing to send for a while would never end.
+            asgi.set_item("spec_version", "2.3")?;
             let known = PyDict::new(py);
             for extension in extensions {
                 known.set_item(extension, PyDict::new(py))?;

@@ -246,8 +246,7 @@ fn send_iterable(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> PyResult<(
         }
     }
     exchange.must_have_head()?;
-    exchange.finish();
-    Ok(())
+    exchange.finish()
 }
 
 fn close(returned: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -191,17 +191,19 @@ impl Exchange {
         let len = data.len() as u64;
         let mut state = self.lock();
         state.must_have_head()?;
-        let is_short = state.left.is_some_and(|left| left > len) && !state.omits_body();
-        if !is_short && matches!(state.out, Out::Nothing(_)) {
+        if matches!(state.out, Out::Nothing(_)) {
+            if !state.omits_body() {
+                is_enough(state.left, len)?;
+            }
             state.send_whole(data);
             return Ok(());
         }
         drop(state);
-        // If the client has gone, there is nothing more to do.
-        if self.stream(py, data).is_ok() {
-            self.finish();
+        match self.stream(py, data) {
+            Ok(()) => self.finish(),
+            // There is nothing more to do.
+            Err(Gone) => Ok(()),
         }
-        Ok(())
     }
 
     /// A file, from where it is to its end or as far as the head says.
@@ -217,23 +219,22 @@ impl Exchange {
         }
     }
 
-    /// The app has nothing more to send.
-    pub(super) fn finish(&self) {
+    /// The app has nothing more to send. An error if that is less than it has promised.
+    pub(super) fn finish(&self) -> PyResult<()> {
         let mut state = self.lock();
+        if matches!(state.out, Out::Nothing(_) | Out::Head(_)) && !state.omits_body() {
+            is_enough(state.left, 0)?;
+        }
         match std::mem::replace(&mut state.out, Out::All) {
             Out::Nothing(reply) => {
-                let promised = state.left.is_some_and(|left| left > 0);
                 state.out = Out::Nothing(reply);
-                if promised && !state.omits_body() {
-                    state.start_streaming();
-                } else {
-                    state.keep_len(None);
-                    state.send(Body::empty());
-                }
+                state.keep_len(None);
+                state.send(Body::empty());
             }
             Out::Head(streaming) => streaming.end(),
             out => state.out = out,
         }
+        Ok(())
     }
 
     /// Sends the head if it is not out, and a piece of the body as soon as the client takes it.
@@ -270,6 +271,17 @@ impl Exchange {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether `len` bytes are what is `left` to be sent.
+fn is_enough(left: Option<u64>, len: u64) -> PyResult<()> {
+    match left {
+        Some(left) if left > len => {
+            let error = "the response is shorter than its Content-Length";
+            Err(PyAssertionError::new_err(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,8 @@ use std::os::fd::RawFd;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 
 const BLOCK: usize = 8192;
 
@@ -54,9 +56,13 @@ impl FileWrapper {
 }
 
 impl FileWrapper {
-    /// What is left of the file, if it is a regular one: from its position to its end.
+    /// What is left of the file, if it is a regular one: from its position to its end. What only
+    /// reads from a file, to decompress it for example, is no such thing.
     pub(super) fn part(&self, py: Python<'_>) -> Option<Part> {
         let filelike = self.filelike.bind(py);
+        if !is_plain(filelike).ok()? {
+            return None;
+        }
         // Most things that can be read have no descriptor: then nothing is wrong.
         let fd: RawFd = filelike
             .call_method0(intern!(py, "fileno"))
@@ -73,4 +79,23 @@ impl FileWrapper {
         let len = meta.len().saturating_sub(offset);
         meta.is_file().then_some(Part { file, offset, len })
     }
+}
+
+/// Whether a read gives what is in the file: of `open()` in binary mode, or `tempfile`'s around it.
+fn is_plain(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static KINDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let py = filelike.py();
+    let kinds = KINDS.get_or_try_init(py, || {
+        let io = py.import("io")?;
+        let kinds = ["BufferedReader", "BufferedRandom", "FileIO"];
+        let kinds = kinds.map(|kind| io.getattr(kind));
+        let kinds = kinds.into_iter().collect::<PyResult<Vec<_>>>()?;
+        PyTuple::new(py, kinds).map(Bound::unbind)
+    })?;
+    let is_one = |it: &Bound<'_, PyAny>| it.is_instance(kinds.bind(py));
+    if is_one(filelike)? {
+        return Ok(true);
+    }
+    let inside = filelike.getattr_opt(intern!(py, "file"))?;
+    inside.map_or(Ok(false), |inside| is_one(&inside))
 }

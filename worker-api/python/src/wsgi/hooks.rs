@@ -139,7 +139,8 @@ impl RequestHooks {
     fn say_to(&self, worker: &Bound<'_, PyAny>, error: &PyErr, message: &str) -> PyResult<()> {
         let py = worker.py();
         let options = PyDict::new(py);
-        options.set_item("exc_info", error.value(py))?;
+        // Python 3.11 and older keep the traceback apart.
+        options.set_item("exc_info", error.clone_ref(py).into_value(py))?;
         let log = worker.getattr("log")?;
         log.call_method("error", ("%s", message), Some(&options))?;
         Ok(())
