@@ -10,6 +10,9 @@ from typing import Any
 from ._fault import BAD_APP, Fault
 from ._orders import compose
 
+#: How long a request that is cancelled may take to end, in seconds: the master waits for it.
+_PATIENCE = 1.0
+
 
 def serve(native: Any, app: Callable[..., Any], options: dict[str, Any]) -> None:
     """Serves until the worker has drained. Raises `Fault` when the app cannot start."""
@@ -37,8 +40,20 @@ async def _serve(
     await lifespan.startup()
     compose()
     await serve_asgi(native, app, loop, {**options, "state": lifespan.state})
+    await _cancel_requests()
     await lifespan.shutdown()
     native.drained()
+
+
+async def _cancel_requests() -> None:
+    """Cancels what a forced end cuts off, before the app takes apart what requests work with."""
+    from ._gracefork import Runner
+
+    left = [task for task in asyncio.all_tasks() if isinstance(task.get_coro(), Runner)]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_PATIENCE)
 
 
 def _new_loop(kind: str) -> asyncio.AbstractEventLoop:

@@ -31,6 +31,9 @@ class Worker:
     def fatal(self, reason: str) -> None: ...
     def drained(self) -> None: ...
 
+class Runner:
+    """The coroutine of a task that runs an ASGI app for a request."""
+
 def serve_wsgi(worker: Worker, app: Callable[..., Any], options: dict[str, Any]) -> None:
     """Says that the worker is ready, and serves until it has drained."""
 

@@ -40,6 +40,9 @@ class Lifespan:
             if self._mode == "on":
                 help = "correct what the last line names, or set python.lifespan to off"
                 raise Fault("the app failed to start", help, BAD_APP, error) from error
+            if self._events.empty():
+                told = "the app failed to start; it serves without a lifespan (python.lifespan is auto)"
+                _log.warning("%s:\n%s", told, trimmed(error))
             return
         if answer is not None and answer["type"] == "lifespan.startup.failed":
             told = str(answer.get("message") or "").rstrip()
@@ -49,6 +52,7 @@ class Lifespan:
         if answer is None and self._mode == "on":
             help = "have the app answer `lifespan` scopes, or set python.lifespan to off"
             raise Fault("the app returned from its lifespan before it had started", help, BAD_APP)
+        self._task.add_done_callback(self._died)
 
     async def shutdown(self) -> None:
         """Ends the app, if it is there to be ended."""
@@ -61,6 +65,12 @@ class Lifespan:
             return
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
             _log.error("the app failed to end: %s", answer.get("message") or "it does not say why")
+
+    def _died(self, task: asyncio.Task[None]) -> None:
+        """The app's lifespan is over. That it serves on may be wrong, but is up to it."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._asked == "lifespan.startup":
+            _log.error("The app's lifespan has died; it serves on:\n%s", trimmed(error))
 
     async def _run(self) -> None:
         scope = {

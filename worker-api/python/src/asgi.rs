@@ -31,6 +31,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use worker_http::hosted::{self, Driver};
 
+pub(crate) use self::runner::Runner;
 use self::site::{Handler, Site};
 use crate::worker::Worker;
 

@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _gracefork {
     #[pymodule_export]
-    use super::asgi::serve_asgi;
+    use super::asgi::{Runner, serve_asgi};
     #[pymodule_export]
     use super::worker::{Worker, inherit};
     #[pymodule_export]

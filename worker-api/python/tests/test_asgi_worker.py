@@ -205,6 +205,39 @@ async def state(scope, receive, send):
         pod = self.booting(returns, lifespan="on")
         self.assertEqual(pod.ended(), 4)
 
+    def test_one_that_fails_in_its_lifespan_is_told_of(self):
+        raises = 'raise ValueError("at the start")'
+        fails = self.SOURCE.replace('print("started", flush=True)', raises)
+        pod = self.pod(fails)
+        self.assertEqual(pod.get().text, "hello")
+        self.assertIn("the app failed to start; it serves without", pod.written())
+        self.assertIn("ValueError: at the start", pod.written())
+        complete = 'await send({"type": "lifespan.startup.complete"})'
+        dies = self.SOURCE.replace(complete, f'{complete}\n    raise ValueError("while it serves")')
+        pod = self.pod(dies)
+        pod.until_written("ValueError: while it serves")
+        self.assertEqual(pod.get().text, "hello")
+
+    def test_a_forced_end_cuts_requests_off_before_the_app_ends(self):
+        pod = self.pod(
+            self.SOURCE
+            + """
+async def holds(scope, receive, send):
+    try:
+        print("held", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        print("cut off", flush=True)
+"""
+        )
+        with pod.connect() as client:
+            client.ask("/holds")
+            pod.until_written("held")
+            pod.drain()
+            pod.quit()
+            pod.ended()
+        self.assertTrue(pod.written().endswith("cut off\nended\n"), pod.written())
+
     def test_an_app_that_fails_to_end_is_told_of(self):
         for wrong in (
             'await send({"type": "lifespan.shutdown.failed", "message": "as told"})',

@@ -27,7 +27,7 @@ pub(super) enum End {
 
 /// See the module. To everybody else it looks like the app's coroutine.
 #[pyclass(frozen, module = "gracefork._gracefork")]
-pub(super) struct Runner {
+pub(crate) struct Runner {
     app: Py<PyAny>,
     finish: Box<dyn Finish>,
     /// Until the app has come to its first wait.
