@@ -65,7 +65,14 @@ pub(super) fn close_of(message: &Bound<'_, PyDict>) -> PyResult<Close> {
     if reason.len() > 123 {
         return Err(PyValueError::new_err("the reason is longer than 123 bytes"));
     }
-    Ok(Close::new(code.transpose()?.unwrap_or(1000), &reason))
+    let code = code.transpose()?.unwrap_or(1000);
+    // RFC 6455, section 7.4. 1005 is what an app gets that was told no code, and may pass on.
+    if !matches!(code, 1000..=1003 | 1005 | 1007..=1014 | 3000..=4999) {
+        let error =
+            "the code is none that a close may have: 1000 to 1003, 1007 to 1014, 3000 to 4999";
+        return Err(PyValueError::new_err(error));
+    }
+    Ok(Close::new(code, &reason))
 }
 
 /// The `subprotocol` of a `websocket.accept`.

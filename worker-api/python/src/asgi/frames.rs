@@ -182,12 +182,13 @@ impl Frames {
         if std::mem::replace(&mut self.said, true) {
             return;
         }
-        let frame = CloseFrame {
+        // 1005 is how no code is told.
+        let frame = (close.code != 1005).then(|| CloseFrame {
             code: CloseCode::from(close.code),
             reason: close.reason.as_str().into(),
-        };
+        });
         // A failure is found by the next read.
-        let _ = self.socket.close(Some(frame));
+        let _ = self.socket.close(frame);
         self.end_with(close);
         self.flush();
     }

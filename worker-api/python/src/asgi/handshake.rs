@@ -26,12 +26,13 @@ impl Wish {
     /// Of a request with this head.
     pub(super) fn of(head: &Parts) -> Self {
         let fields = &head.headers;
-        if !has_token(fields, &header::UPGRADE, "websocket") {
+        // Upgrade counts where Connection names it: RFC 9110, section 7.8.
+        if !has_token(fields, &header::UPGRADE, "websocket")
+            || !has_token(fields, &header::CONNECTION, "upgrade")
+        {
             return Self::Http;
         }
-        let is_whole = head.method == Method::GET
-            && head.version >= Version::HTTP_11
-            && has_token(fields, &header::CONNECTION, "upgrade");
+        let is_whole = head.method == Method::GET && head.version >= Version::HTTP_11;
         let key = fields.get(header::SEC_WEBSOCKET_KEY);
         let key = key.filter(|key| key.len() == 24 && is_whole);
         let version = fields.get(header::SEC_WEBSOCKET_VERSION);
