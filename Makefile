@@ -28,7 +28,7 @@ help:
 	@echo "make bench  measure the master, and print a table (3 minutes)"
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
 	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
-	@echo "make bench-python  Python apps, beside the servers that they run on (8 minutes)"
+	@echo "make bench-python  Python apps, beside the servers that they run on (25 minutes)"
 	@echo "make bench-python-memory  what four workers of a Flask app occupy, beside others (3 minutes)"
 	@echo "make bench-python-restart  from a killed worker to its replacement (1 minute)"
 	@echo "make soak-python  Python apps in mixed load with clients that leave: leaks (10 minutes; SECONDS=60)"

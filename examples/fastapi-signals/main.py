@@ -1,7 +1,7 @@
 """A FastAPI app with handlers of its own for SIGINT and SIGTERM. They run as the app installs them;
 the worker serves on and drains by gracefork's word, not by theirs.
 
-    pip install fastapi gracefork && gracefork -w 2 --lameduck 10s main:app
+    pip install fastapi ../../worker-api/python && gracefork -w 2 --lameduck 10s main:app
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A Flask app that does nothing for its shutdown. gracefork answers /health for it (`[health] path`
 in gracefork.toml): before the app, never queued behind it, and 503 from SIGTERM on.
 
-    pip install flask gracefork && gracefork -c gracefork.toml
+    pip install flask ../../worker-api/python && gracefork -c gracefork.toml
 """
 
 import time

@@ -1,7 +1,7 @@
 """A Flask app that keeps its own health, as many do under gunicorn: SIGTERM sets an event, and
 /health says so. Nothing in it knows of gracefork.
 
-    pip install -r requirements.txt && gracefork -c gunicorn_config.py --lameduck 10s main:app
+    pip install -r requirements.txt ../../worker-api/python && gracefork -c gunicorn_config.py --lameduck 10s main:app
 """
 
 import os

@@ -1,11 +1,7 @@
 //! From the command line to the exit status. The only room that prints.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the one printer of answers and errors"
-)]
+#![expect(clippy::print_stderr, reason = "the one printer of errors")]
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
@@ -36,7 +32,7 @@ pub fn run() -> ExitCode {
     let inherited = Inherited::from_environment();
     let done = match cli::parse(std::env::args_os()) {
         Err(usage) if usage.status == 0 => {
-            print!("{}", usage.text);
+            say(&usage.text);
             Ok(ExitCode::SUCCESS)
         }
         Err(usage) => Err(Failure {
@@ -46,7 +42,7 @@ pub fn run() -> ExitCode {
         Ok(Command::Run(sources)) => supervise(with_environment(sources), inherited),
         Ok(Command::Check(sources)) => check(&with_environment(sources)),
         Ok(Command::Config(sources)) => load(&with_environment(sources)).map(|loaded| {
-            print!("{}", loaded.to_toml());
+            say(&loaded.to_toml());
             ExitCode::SUCCESS
         }),
         Ok(Command::Migrate(sources)) => migrate(&with_environment(sources)),
@@ -55,6 +51,19 @@ pub fn run() -> ExitCode {
         eprintln!("{}", failure.text.trim_end());
         ExitCode::from(failure.status)
     })
+}
+
+/// Prints an answer. Whoever has read enough of it may close the pipe.
+fn say(answer: &str) {
+    let mut stdout = io::stdout().lock();
+    let told = stdout
+        .write_all(answer.as_bytes())
+        .and_then(|()| stdout.flush());
+    if let Err(error) = told
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        eprintln!("error: cannot write to standard output: {error}");
+    }
 }
 
 /// What is told before the program ends without having run.
@@ -211,7 +220,7 @@ fn check(sources: &Sources) -> Result<ExitCode, Failure> {
     if !loaded.config.app.program.is_empty() {
         find(&loaded).map_err(Failure::refused)?;
     }
-    println!("{}", loaded.summary());
+    say(&format!("{}\n", loaded.summary()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -23,7 +23,7 @@
 //! | [`Draining`](Stage::Draining) | queue emptied, listener closed | what has come is served, then closed | say `Connection: close` |
 //! | [`Forced`](Stage::Forced) | | closed | cut off, and counted with [`abort`](InFlightGuard::abort) |
 //!
-//! 5. When it drains and nothing is left it calls [`Worker::drained`], and returns from `main`.
+//! 5. When it retires or drains and nothing is left it calls [`Worker::drained`], and returns from `main`.
 //!
 //! Without a master the same program binds an address of its own ([`WorkerBuilder::standalone_bind`])
 //! and drains at SIGTERM or Ctrl-C, so it runs by hand as it runs under gracefork.
@@ -36,7 +36,7 @@
 //! ```no_run
 //! use std::io::{ErrorKind, Read, Write};
 //! use rustix::event::{PollFd, PollFlags, poll};
-//! use worker_api::{Listener, Stage, Worker};
+//! use worker_api::{Listener, Worker};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let worker = Worker::init()?;
@@ -69,7 +69,6 @@
 //!         }
 //!     }
 //!     drop(socket);
-//!     drain.wait(Stage::Draining);
 //!     in_flight.wait_idle();
 //!     worker.drained();
 //!     Ok(())

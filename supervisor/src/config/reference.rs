@@ -12,19 +12,19 @@ const INTRODUCTION: &str = "\
 
 <!-- Made from supervisor/src/config/settings: change it there, then run `UPDATE_DOCS=1 cargo test -p gracefork`. -->
 
-A setting comes from the first of these that gives it: a flag, its `GRACEFORK_*` variable, the
-file named by `-c`, the default. An empty variable counts as not set. `gracefork config` prints
+A setting comes from the first of these that gives it: a flag, its `GRACEFORK_*` variable,
+`WEB_CONCURRENCY` or `FORWARDED_ALLOW_IPS`, the file named by `-c`, the default. An empty variable counts as not set. `gracefork config` prints
 every effective value and where it came from; `gracefork check` says whether all of them fit.
 
-For a Python app (`main:app`) there is more below the variables: `GUNICORN_CMD_ARGS`, then the
-file, then the gunicorn config file (`-c gunicorn_config.py`, `python.config`, or `gunicorn.conf.py`
+For a Python app (`main:app`) there is more: `GUNICORN_CMD_ARGS` below the `GRACEFORK_*` variables, and
+below the file the gunicorn config file (`-c gunicorn_config.py`, `python.config`, or `gunicorn.conf.py`
 in the working directory where no `-c` is given), which a process of its own runs. As with gunicorn,
-what that file gives is over `WEB_CONCURRENCY`. Where only `--graceful-timeout` is given, the grace
+what that file gives is over those two variables. Where only `--graceful-timeout` is given, the grace
 period grows with it. gunicorn's flags that nothing here needs (`--worker-tmp-dir`, `--name`, ...)
 are named in a warning; those that would be missed are refused, with what to do instead.
 
 - **Durations** are whole numbers with units, longest first: `30s`, `1m30s`, `250ms`, `12h`. In the
-  file they are strings. On the command line a bare number is seconds.
+  file they are strings. A bare number is seconds in gunicorn's flags (`--timeout 30`) alone.
 - **Sizes** have a unit too: `512MiB`, or `512Mi` as in Kubernetes.
 - **Lists and tables** are written in a variable as in the file (`[\"a\", \"b\"]`, `{ KEY = \"value\" }`), or
   shorter: addresses with commas between, arguments and `KEY=VALUE` with blanks between.

@@ -83,8 +83,10 @@ def _none(
     return Setting(name, default, checked, Fate.NONE, note=note, idle=idle)
 
 
-def _refused(name: str, default: Any, checked: check.Check, note: str) -> Setting:
-    return Setting(name, default, checked, Fate.REFUSED, note=note)
+def _refused(
+    name: str, default: Any, checked: check.Check, note: str, *, idle: tuple[Any, ...] = ()
+) -> Setting:
+    return Setting(name, default, checked, Fate.REFUSED, note=note, idle=idle)
 
 
 def _uncalled(name: str, parameters: tuple[str, ...], note: str) -> Setting:
@@ -116,7 +118,7 @@ def _app_and_sockets() -> Iterator[Setting]:
 
 def _workers() -> Iterator[Setting]:
     yield _key(
-        "workers", 1, check.number, "workers.count", note="left out: the CPU quota of the container"
+        "workers", 1, check.number, "workers.count", note="left out: the CPU quota of the container, or every CPU where it has none"
     )
     yield _key(
         "worker_class",
@@ -130,7 +132,13 @@ def _workers() -> Iterator[Setting]:
     yield _key("worker_connections", 1000, check.number, "http.max_connections")
     yield _key("max_requests", 0, check.number, "workers.max_requests")
     yield _key("max_requests_jitter", 0, check.number, "workers.max_requests_jitter")
-    yield _key("timeout", 30, check.number, "workers.hang_timeout")
+    yield _key(
+        "timeout",
+        30,
+        check.number,
+        "workers.hang_timeout",
+        note="bounds calls with gthread too: see above",
+    )
     yield _key(
         "graceful_timeout",
         30,
@@ -204,23 +212,25 @@ def _requests() -> Iterator[Setting]:
         note="of ASGI, whose `path` begins with it, other than under gunicorn, whether or not the"
         " proxy takes it off; WSGI takes `SCRIPT_NAME` from the environment, as under gunicorn",
     )
-    yield _none(
+    yield _refused(
         "secure_scheme_headers",
         _SCHEMES,
         check.table,
-        "`X-Forwarded-Proto`, `-Protocol` and `-Ssl` are understood as by default",
+        "`X-Forwarded-Proto`, `-Protocol` and `-Ssl` alone are understood, as by default: have the "
+        "proxy send one of them",
     )
-    yield _none(
+    yield _refused(
         "forwarder_headers",
         ["SCRIPT_NAME", "PATH_INFO"],
         check.comma_separated,
-        "proxies that are believed set `SCRIPT_NAME` and `PATH_INFO`, as by default",
+        "proxies that are believed set `SCRIPT_NAME` and `PATH_INFO`, as by default, and nothing else",
     )
-    yield _none(
+    yield _refused(
         "header_map",
         "drop",
         check.one_of("drop", "refuse", "dangerous", none="drop"),
-        "fields with an underscore in their name are dropped",
+        "fields with an underscore in their name are dropped: have the proxy write a hyphen",
+        idle=("refuse",),
     )
     yield _none("permit_obsolete_folding", False, check.boolean, _STRICT)
     yield _none("strip_header_spaces", False, check.boolean, _STRICT)
@@ -330,7 +340,8 @@ def _hooks() -> Iterator[Setting]:
     yield _hook(
         "worker_int",
         "worker",
-        note="in the worker, when it is told to go at once (SIGINT or SIGQUIT)",
+        note="in the worker, when the master gets SIGINT (it drains), or the worker itself SIGINT or "
+        "SIGQUIT; at a SIGQUIT of the master `worker_abort` runs alone",
     )
     yield _hook(
         "worker_abort",

@@ -12,8 +12,8 @@ from . import _current
 def mark_unhealthy() -> None:
     """Lets this worker's health answers say unhealthy from now on; it goes on serving.
 
-    There is no way back: gracefork replaces a worker that is sick, and a pod that stops has no use
-    for health. May be called from any thread and from a signal handler.
+    There is no way back, and gracefork does not replace the worker for it: one that wants to be
+    replaced exits. May be called from any thread and from a signal handler.
     """
     native = _current.native()
     if native is None:

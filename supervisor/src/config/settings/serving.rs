@@ -24,7 +24,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.health.unhealthy_status),
         default: "503",
         example: "500",
-        doc: "Status of an unhealthy answer.",
+        doc: "Status of an unhealthy answer at `health.path`; the ops listener's is 503.",
         limits: Limits::between(400, 599),
         ..UNSAID
     },

@@ -9,7 +9,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.workers.count),
         default: r#""auto""#,
         example: "4",
-        doc: "How many workers run; \"auto\" is the CPU quota of the cgroup.",
+        doc: "How many workers run; \"auto\" is the CPU quota of the cgroup, rounded up. Where there is none (a pod without a CPU limit) it is every CPU of the machine: give a number then.",
         limits: Limits::between(1, MOST_WORKERS),
         flags: &["--workers", "-w"],
         variable: Some("WEB_CONCURRENCY"),
@@ -40,7 +40,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.workers.level),
         default: r#""auto""#,
         example: r#""notify""#,
-        doc: "How a worker talks to the master: signals only (plain), sd_notify (notify) or worker-api (native); \"auto\" finds out.",
+        doc: "How a worker talks to the master: signals only (plain), sd_notify (notify) or worker-api (native); \"auto\" finds out, and takes a worker that has not spoken for `ready_after` to be plain and Ready: name the level of one that takes longer to start.",
         flags: &["--level"],
         ..UNSAID
     },
@@ -49,7 +49,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.workers.ready_after),
         default: r#""1s""#,
         example: r#""3s""#,
-        doc: "A plain worker counts as Ready when it has lived so long.",
+        doc: "A plain worker counts as Ready when it has lived so long. A reload waits so long with its first new worker, of every level.",
         ..UNSAID
     },
     Setting {
@@ -82,7 +82,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.workers.hang_timeout),
         default: r#""30s""#,
         example: r#""60s""#,
-        doc: "A worker that promised to show life and has not for so long is killed.",
+        doc: "A worker that promised to show life and has not for so long is killed. For Python apps: how long calls may last; a worker is killed when as many last longer as it has threads.",
         flags: &["--timeout", "-t"],
         seconds: true,
         gunicorn: Some("timeout"),
