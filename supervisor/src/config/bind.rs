@@ -1,7 +1,8 @@
 //! Where a listener is: the grammar of `listen.bind`.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -43,12 +44,28 @@ impl FromStr for BindAddress {
             return unix(path);
         }
         if let Some(number) = text.strip_prefix("fd:") {
+            let number = number.strip_prefix("//").unwrap_or(number);
             let number = number.parse().ok().filter(|number| *number >= 0);
             return number
                 .map(Self::Fd)
                 .ok_or_else(|| r#"expected a descriptor's number, for example "fd:3""#.to_owned());
         }
-        tcp(text).map(Self::Tcp)
+        let text = text.strip_prefix("tcp://").unwrap_or(text);
+        tcp(&with_port(text)).map(Self::Tcp)
+    }
+}
+
+/// An address alone is one with gunicorn's port. Other names than this one have a port: a mistyped
+/// word is not to be looked up.
+fn with_port(text: &str) -> Cow<'_, str> {
+    let inside = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let is_alone = match inside {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => text == "localhost" || text.parse::<Ipv4Addr>().is_ok(),
+    };
+    match is_alone {
+        true => format!("{text}:8000").into(),
+        false => text.into(),
     }
 }
 
@@ -129,6 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn what_gunicorn_takes_is_taken() {
+        for (text, same) in [
+            ("tcp://127.0.0.1:80", "127.0.0.1:80"),
+            ("tcp://localhost", "127.0.0.1:8000"),
+            ("localhost", "127.0.0.1:8000"),
+            ("127.0.0.1", "127.0.0.1:8000"),
+            ("[::1]", "[::1]:8000"),
+            ("fd://3", "fd:3"),
+        ] {
+            assert_eq!(parse(text), parse(same), "{text}");
+        }
+    }
+
+    #[test]
     fn a_port_alone_means_all_addresses() {
         assert_eq!(parse(":8000"), parse("0.0.0.0:8000"));
         assert_eq!(parse("*:8000"), parse("0.0.0.0:8000"));
@@ -164,7 +195,7 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
-        for text in ["::1:8000", "http://a:1", "a:b:1", "[::1:8000", "127.0.0.1"] {
+        for text in ["::1:8000", "name", "http://a:1", "a:b:1", "[::1:8000"] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse(&format!("unix:/{}", "x".repeat(107))).is_err());

@@ -9,11 +9,11 @@ pub(crate) trait Choice: Copy + PartialEq + Sized + 'static {
     /// Other spellings that are understood but not advertised.
     const ALIASES: &'static [(&'static str, Self)] = &[];
 
-    /// The value that `word` names.
+    /// The value that `word` names, in letters of any case.
     fn from_word(word: &str) -> Option<Self> {
         let mut known = Self::WORDS.iter().chain(Self::ALIASES);
         known
-            .find(|(name, _)| *name == word)
+            .find(|(name, _)| name.eq_ignore_ascii_case(word))
             .map(|(_, value)| *value)
     }
 

@@ -71,7 +71,9 @@ impl Choice for Interface {
             .iter()
             .any(|name| word.contains(name));
         let help = "use gthread with `--threads 8` or so; an app that needs its own event loop is better off as asgi, or with its own server as the program: gracefork PROGRAM -- --fd {fd}";
-        has_no_place.then(|| help.to_owned())
+        let own = "leave a class of your own out: the app tells how it is called. gunicorn's sync, gthread and asgi and uvicorn's classes are understood";
+        let help = if has_no_place { help } else { own };
+        (has_no_place || word.contains('.')).then(|| help.to_owned())
     }
 }
 

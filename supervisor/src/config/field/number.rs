@@ -144,7 +144,9 @@ fn number<N: TryFrom<u64>>(item: &Item, setting: &Setting) -> Result<N, Fault> {
     number
         .and_then(|number| N::try_from(number).ok())
         .ok_or_else(|| {
-            let quoted = item.text().is_some_and(|text| text.parse::<u64>().is_ok());
+            // In the file; elsewhere a number needs no quotes.
+            let quoted = item.whole().is_none()
+                && item.text().is_some_and(|text| text.parse::<u64>().is_ok());
             let help = quoted.then(|| "write the number without quotes".to_owned());
             Fault {
                 help,
