@@ -41,8 +41,8 @@ class Lifespan:
                 help = "correct what the last line names, or set python.lifespan to off"
                 raise Fault("the app failed to start", help, BAD_APP, error) from error
             if self._events.empty():
-                told = "the app failed to start; it serves without a lifespan (python.lifespan is auto)"
-                _log.warning("%s:\n%s", told, trimmed(error))
+                told = "the app failed to start; it serves without a lifespan"
+                _log.warning("%s (python.lifespan is auto):\n%s", told, trimmed(error))
             return
         if answer is not None and answer["type"] == "lifespan.startup.failed":
             told = str(answer.get("message") or "").rstrip()

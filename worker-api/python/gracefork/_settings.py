@@ -118,7 +118,11 @@ def _app_and_sockets() -> Iterator[Setting]:
 
 def _workers() -> Iterator[Setting]:
     yield _key(
-        "workers", 1, check.number, "workers.count", note="left out: the CPU quota of the container, or every CPU where it has none"
+        "workers",
+        1,
+        check.number,
+        "workers.count",
+        note="left out: the CPU quota of the container, or every CPU where it has none",
     )
     yield _key(
         "worker_class",
@@ -223,7 +227,8 @@ def _requests() -> Iterator[Setting]:
         "forwarder_headers",
         ["SCRIPT_NAME", "PATH_INFO"],
         check.comma_separated,
-        "proxies that are believed set `SCRIPT_NAME` and `PATH_INFO`, as by default, and nothing else",
+        "proxies that are believed set `SCRIPT_NAME` and `PATH_INFO`, as by default, and nothing "
+        "else",
     )
     yield _refused(
         "header_map",
@@ -340,8 +345,8 @@ def _hooks() -> Iterator[Setting]:
     yield _hook(
         "worker_int",
         "worker",
-        note="in the worker, when the master gets SIGINT (it drains), or the worker itself SIGINT or "
-        "SIGQUIT; at a SIGQUIT of the master `worker_abort` runs alone",
+        note="in the worker, when the master gets SIGINT (it drains), or the worker itself SIGINT "
+        "or SIGQUIT; at a SIGQUIT of the master `worker_abort` runs alone",
     )
     yield _hook(
         "worker_abort",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import unittest
 
 from pod import PodCase, has_module
 
 APP = """
-import asyncio, contextlib
+import asyncio, contextlib, gc
 from fastapi import BackgroundTasks, FastAPI, File, Form, Request, UploadFile, WebSocket
 from fastapi import WebSocketDisconnect
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
@@ -67,6 +68,9 @@ async def stream():
 @app.get("/stream_sync")
 def stream_sync():
     return StreamingResponse((f"{number}\\n" for number in range(100)), media_type="text/plain")
+
+@app.get("/collect")
+async def collect(): return gc.collect()
 
 @app.get("/forever")
 async def forever():
@@ -177,7 +181,11 @@ class FastApi(PodCase):
             client.ask("/forever")
             client.head()
             self.assertEqual(client.chunk(), b"tick\n")
-        pod.until_written("stream ended")
+        # A generator that stands at its yield when its request is cancelled ends by the collector.
+        deadline = time.monotonic() + 20
+        while "stream ended" not in pod.written():
+            self.assertEqual(pod.get("/collect").status, 200)
+            self.assertLess(time.monotonic(), deadline)
         # One that has nothing to say ends with its client as well.
         with pod.connect() as client:
             client.ask("/waits")
