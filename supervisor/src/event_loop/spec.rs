@@ -412,14 +412,7 @@ pub fn prepare(
     for address in &config.listen.bind {
         let kept = before.iter().find(|listener| listener.address() == address);
         let listener = match kept {
-            Some(listener) => {
-                let renewed = listener.renew(&config.listen);
-                renewed.map_err(|source| BindError::System {
-                    address: address.clone(),
-                    source,
-                })?;
-                Rc::clone(listener)
-            }
+            Some(listener) => Rc::clone(listener),
             None => Rc::new(bind(address, &config.listen, &config.security, inherited)?),
         };
         listeners.push(listener);
@@ -427,6 +420,13 @@ pub fn prepare(
     let wants_port = config.app.args.iter().any(|arg| arg.contains("{port}"));
     if wants_port && listeners.iter().all(|listener| listener.port().is_none()) {
         return Err(PrepareError::NoPort);
+    }
+    for listener in &listeners {
+        let renewed = listener.renew(&config.listen);
+        renewed.map_err(|source| BindError::System {
+            address: listener.address().clone(),
+            source,
+        })?;
     }
     Ok(Spec {
         config,

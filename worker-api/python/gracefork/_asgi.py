@@ -10,8 +10,9 @@ from typing import Any
 from ._fault import BAD_APP, Fault
 from ._orders import compose
 
-#: How long a request that is cancelled may take to end, in seconds: the master waits for it.
-_PATIENCE = 1.0
+#: How long a request that is cancelled may take to end, in seconds. The lifespan ends after it, and
+#: all of it within what the master leaves a worker that is forced.
+_PATIENCE = 0.2
 
 
 def serve(native: Any, app: Callable[..., Any], options: dict[str, Any]) -> None:

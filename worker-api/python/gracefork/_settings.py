@@ -11,6 +11,7 @@ import os
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from . import _checks as check
@@ -222,6 +223,11 @@ def _requests() -> Iterator[Setting]:
         check.table,
         "`X-Forwarded-Proto`, `-Protocol` and `-Ssl` alone are understood, as by default: have the "
         "proxy send one of them",
+        idle=tuple(
+            {name: _SCHEMES[name] for name in some}
+            for count in (1, 2)
+            for some in combinations(_SCHEMES, count)
+        ),
     )
     yield _refused(
         "forwarder_headers",
@@ -229,6 +235,7 @@ def _requests() -> Iterator[Setting]:
         check.comma_separated,
         "proxies that are believed set `SCRIPT_NAME` and `PATH_INFO`, as by default, and nothing "
         "else",
+        idle=(["PATH_INFO", "SCRIPT_NAME"],),
     )
     yield _refused(
         "header_map",

@@ -285,9 +285,10 @@ class WebSockets(PodCase):
     def test_an_app_that_closes_says_so_with_its_code(self):
         socket = self.open("/close")
         self.assertEqual(socket.receive(), (CLOSE, struct.pack("!H", 4321) + b"told so"))
-        for code, sent in ((1005, b""), (1006, struct.pack("!H", 1011))):
-            socket = self.another(f"/close_with?{code}")
-            self.assertEqual(socket.receive(), (CLOSE, sent))
+        failed = struct.pack("!H", 1011)
+        for code, sent in ((1005, b""), (1006, b""), (1004, failed), (999, failed)):
+            other = self.another(f"/close_with?{code}")
+            self.assertEqual(other.receive(), (CLOSE, sent))
         socket.send(CLOSE, struct.pack("!H", 4321))
         self.assertTrue(socket.client.is_closed())
         self.running.until_written("4321\nOSError\n")

@@ -394,6 +394,16 @@ def part(environ, start_response):
     start_response("200 OK", [("Content-Length", "10")])
     return environ["wsgi.file_wrapper"](open(path, "rb"))
 
+def too_short(environ, start_response):
+    start_response("200 OK", [("Content-Length", "3000001")])
+    return environ["wsgi.file_wrapper"](open(path, "rb"))
+
+def unpacked_and_buffered(environ, start_response):
+    with gzip.open(path + ".gz", "wb") as packed:
+        packed.write(content)
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](io.BufferedReader(gzip.open(path + ".gz")))
+
 def memory(environ, start_response):
     start_response("200 OK", [])
     return environ["wsgi.file_wrapper"](io.BytesIO(content))
@@ -430,7 +440,8 @@ def digest(environ, start_response):
             pod.until_written("file closed")
             self.assertEqual(len(client.get("/part").body), 10)
             self.assertEqual(client.get("/temporary").field("content-length"), "3000000")
-            for path in ("/memory", "/wrapped", "/unpacked"):
+            self.assertEqual(client.get("/too_short").status, 500)
+            for path in ("/memory", "/wrapped", "/unpacked", "/unpacked_and_buffered"):
                 self.assertEqual(hashlib.sha256(client.get(path).body).hexdigest(), digest, path)
             self.assertEqual(client.get("/file", method="HEAD").field("content-length"), "2999000")
 

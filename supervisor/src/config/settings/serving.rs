@@ -61,7 +61,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.config.http.write_timeout),
         default: r#""60s""#,
         example: r#""5m""#,
-        doc: "How long a client may take nothing of a response that waits for it; its connection is closed then.",
+        doc: "How long a response may wait for room to be written, since its client does not read; the connection is closed then.",
         ..UNSAID
     },
     Setting {

@@ -66,8 +66,9 @@ pub(super) fn close_of(message: &Bound<'_, PyDict>) -> PyResult<Close> {
         return Err(PyValueError::new_err("the reason is longer than 123 bytes"));
     }
     let code = code.transpose()?.unwrap_or(1000);
-    // RFC 6455, section 7.4. 1005 is what an app gets that was told no code, and may pass on.
-    if !matches!(code, 1000..=1003 | 1005 | 1007..=1014 | 3000..=4999) {
+    // RFC 6455, section 7.4. Those from 1005 on that no frame has are what an app is told when none
+    // came, and may pass on.
+    if !matches!(code, 1000..=1003 | 1005..=1015 | 3000..=4999) {
         let error =
             "the code is none that a close may have: 1000 to 1003, 1007 to 1014, 3000 to 4999";
         return Err(PyValueError::new_err(error));

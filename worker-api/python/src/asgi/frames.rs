@@ -182,8 +182,8 @@ impl Frames {
         if std::mem::replace(&mut self.said, true) {
             return;
         }
-        // 1005 is how no code is told.
-        let frame = (close.code != 1005).then(|| CloseFrame {
+        let is_told = !matches!(close.code, 1005 | 1006 | 1015);
+        let frame = is_told.then(|| CloseFrame {
             code: CloseCode::from(close.code),
             reason: close.reason.as_str().into(),
         });

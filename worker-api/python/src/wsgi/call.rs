@@ -215,7 +215,7 @@ fn send_at_once(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> Option<PyRe
     }
     let file = returned.cast_exact::<FileWrapper>().ok()?.get();
     let part = file.part(py)?;
-    let sent = exchange.must_have_head().map(|()| exchange.file(part));
+    let sent = exchange.must_have_head().and_then(|()| exchange.file(part));
     Some(sent.and(file.close(py)))
 }
 

@@ -207,16 +207,18 @@ impl Exchange {
     }
 
     /// A file, from where it is to its end or as far as the head says.
-    pub(super) fn file(&self, part: Part) {
+    pub(super) fn file(&self, part: Part) -> PyResult<()> {
         let mut state = self.lock();
         let len = state.left.unwrap_or(part.len);
         if state.omits_body() {
             state.keep_len(Some(part.len));
             state.send(Body::empty());
         } else {
+            is_enough(state.left, part.len)?;
             (state.sent, state.left) = (len, Some(0));
             state.send(Body::file_part(part.file, part.offset, len));
         }
+        Ok(())
     }
 
     /// The app has nothing more to send. An error if that is less than it has promised.

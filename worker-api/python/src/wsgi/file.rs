@@ -7,7 +7,6 @@ use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
 
 const BLOCK: usize = 8192;
 
@@ -83,19 +82,25 @@ impl FileWrapper {
 
 /// Whether a read gives what is in the file: of `open()` in binary mode, or `tempfile`'s around it.
 fn is_plain(filelike: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static KINDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    static KINDS: PyOnceLock<[Py<PyAny>; 4]> = PyOnceLock::new();
     let py = filelike.py();
     let kinds = KINDS.get_or_try_init(py, || {
-        let io = py.import("io")?;
-        let kinds = ["BufferedReader", "BufferedRandom", "FileIO"];
-        let kinds = kinds.map(|kind| io.getattr(kind));
-        let kinds = kinds.into_iter().collect::<PyResult<Vec<_>>>()?;
-        PyTuple::new(py, kinds).map(Bound::unbind)
+        let kind = |module, name| py.import(module)?.getattr(name).map(Bound::unbind);
+        Ok::<_, PyErr>([
+            kind("io", "FileIO")?,
+            kind("io", "BufferedReader")?,
+            kind("io", "BufferedRandom")?,
+            kind("tempfile", "_TemporaryFileWrapper")?,
+        ])
     })?;
-    let is_one = |it: &Bound<'_, PyAny>| it.is_instance(kinds.bind(py));
-    if is_one(filelike)? {
-        return Ok(true);
+    let [raw, reader, random, temporary] = kinds.each_ref().map(|kind| kind.bind(py));
+    let mut file = filelike.clone();
+    if file.is_instance(temporary)? {
+        file = file.getattr(intern!(py, "file"))?;
     }
-    let inside = filelike.getattr_opt(intern!(py, "file"))?;
-    inside.map_or(Ok(false), |inside| is_one(&inside))
+    // What is buffered may come from anything.
+    if file.is_instance(reader)? || file.is_instance(random)? {
+        file = file.getattr(intern!(py, "raw"))?;
+    }
+    file.is_instance(raw)
 }
