@@ -4,6 +4,7 @@
 //! against it) and [`Lifecycle::deadline`] says how long each state may last. [`Lifecycle`] adds
 //! the only memory there is: since when the state lasts, and the stage of the worker.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use worker_api::Stage;
@@ -204,12 +205,13 @@ pub struct Lifecycle {
     /// The peer does not take what is to be written; since when, once that was looked at.
     deaf: bool,
     deaf_since: Option<Instant>,
-    limits: Limits,
+    /// Of all connections.
+    limits: Arc<Limits>,
 }
 
 impl Lifecycle {
     /// A connection that was accepted at `now`.
-    pub const fn new(limits: Limits, now: Instant) -> Self {
+    pub const fn new(limits: Arc<Limits>, now: Instant) -> Self {
         Self {
             state: State::Fresh,
             since: now,

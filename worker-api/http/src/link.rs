@@ -108,7 +108,7 @@ impl<T> Link<T> {
         now: Instant,
     ) -> Self {
         let shared = Shared {
-            life: Lifecycle::new(setup.limits, now),
+            life: Lifecycle::new(Arc::clone(&setup.limits), now),
             request: None,
             home: None,
             intake: Some(Box::new(intake)),

@@ -114,7 +114,7 @@ impl<R: Reception> Silent<R> {
         if self.stream.poll_readable(cx).is_ready() {
             return Poll::Ready(());
         }
-        let life = Lifecycle::new(self.house.setup.limits, self.accepted);
+        let life = Lifecycle::new(Arc::clone(&self.house.setup.limits), self.accepted);
         let deadline = life.deadline(stage);
         if deadline != self.deadline
             && let Some(at) = deadline

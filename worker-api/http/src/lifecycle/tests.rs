@@ -53,7 +53,7 @@ fn is_open(state: State) -> bool {
 /// A connection after these inputs, and the moment of its last `advance`.
 fn after(inputs: &[Input], stage: Stage) -> (Lifecycle, Instant) {
     let now = Instant::now();
-    let mut life = Lifecycle::new(limits(), now);
+    let mut life = Lifecycle::new(limits().into(), now);
     for &input in inputs {
         life.input(input);
     }
@@ -138,7 +138,7 @@ fn a_peer_that_does_not_read_is_hung_up_on() {
         write_timeout: Some(minute),
         ..limits()
     };
-    let mut life = Lifecycle::new(limits, start);
+    let mut life = Lifecycle::new(limits.into(), start);
     life.input(Input::HeadDispatched);
     life.deaf(true);
     let until = |time| Next::Wait(Some(time));
@@ -170,7 +170,7 @@ fn the_app_waits_no_longer_for_a_body_that_stands_still() {
         body_timeout: Some(minute),
         ..limits()
     };
-    let mut life = Lifecycle::new(limits, start);
+    let mut life = Lifecycle::new(limits.into(), start);
     life.input(Input::BytesCame);
     life.input(Input::HeadDispatched);
     let later = start + 5 * minute;
@@ -294,7 +294,7 @@ proptest! {
     ) {
         let mut now = Instant::now();
         let mut stage = Stage::Serving;
-        let mut life = Lifecycle::new(limits(), now);
+        let mut life = Lifecycle::new(limits().into(), now);
         let mut closes = 0;
         for (input, seconds, told) in steps {
             now += seconds * SECOND;

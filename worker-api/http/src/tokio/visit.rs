@@ -144,7 +144,7 @@ impl<S: App> Silent<S> {
         if self.stream.poll_readable(cx).is_ready() {
             return Poll::Ready(());
         }
-        let life = Lifecycle::new(setup.limits, self.accepted);
+        let life = Lifecycle::new(Arc::clone(&setup.limits), self.accepted);
         let Some(at) = life.deadline(stage).map(time::Instant::from) else {
             return Poll::Pending;
         };
