@@ -39,6 +39,7 @@ mod timers;
 mod upgrade;
 mod visit;
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -172,6 +173,8 @@ struct Herald<F> {
     drain: Drain,
     events: DrainEvents,
     source: Arc<Source>,
+    /// The last stage that was told.
+    told: AtomicU8,
     /// What else is to be done.
     then: F,
 }
@@ -184,6 +187,7 @@ impl<F: Fn(&Core, Stage) + Send + Sync + 'static> Herald<F> {
             core: Arc::downgrade(core),
             drain: drain.clone(),
             events,
+            told: AtomicU8::new(Stage::Serving as u8),
             then,
         };
         Arc::new(herald).wake();
@@ -200,7 +204,11 @@ impl<F: Fn(&Core, Stage) + Send + Sync + 'static> Wake for Herald<F> {
             self.source.emptied(Side::Read, seen);
             if let Some(core) = self.core.upgrade() {
                 core.wake_all();
-                (self.then)(&core, self.drain.stage());
+                let stage = self.drain.stage();
+                // Two changes may be seen as one, and then again as one.
+                if self.told.fetch_max(stage as u8, Ordering::AcqRel) < stage as u8 {
+                    (self.then)(&core, stage);
+                }
             }
         }
     }
