@@ -4,6 +4,9 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::harness::{Builder, Conn, Load, Signal, Target};
 
@@ -56,8 +59,25 @@ fn a_reload_keeps_a_unix_socket_as_it_is_and_says_so() {
     server.wait_log(&["unix sockets", "stay as they are until the next start"]);
     server.wait_log(&["reload done"]);
     assert_eq!(mode(), 0o700);
+    // Of a Unix socket the kernel lets one more wait than it was told. What a worker has accepted
+    // before it stood still does not wait, and so it is tried again.
+    let workers = server.watch_workers();
+    server.wait("the new backlog", || {
+        (workers.iter()).for_each(|worker| worker.signal(Signal::STOP));
+        let waiting: Vec<_> = (0..50).map_while(|_| connect_at_once(&path).ok()).collect();
+        let count = waiting.len();
+        drop(waiting);
+        (workers.iter()).for_each(|worker| worker.signal(Signal::CONT));
+        (count == 8).then_some(())
+    });
     assert_eq!(server.get("/").status, 200);
     server.shut_down();
+}
+
+/// An error where the queue is full.
+fn connect_at_once(path: &Path) -> std::io::Result<Socket> {
+    let client = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    client.connect(&SockAddr::unix(path)?).map(|()| client)
 }
 
 #[test]

@@ -19,8 +19,8 @@ pub struct Settings {
     /// How long a request's body may stand still while the app waits for it; default 60 s, 0 is
     /// for ever (`GRACEFORK_BODY_TIMEOUT_USEC`).
     pub body_timeout: Duration,
-    /// How long a client may take nothing of a response that waits for it; default 60 s, 0 is for
-    /// ever (`GRACEFORK_WRITE_TIMEOUT_USEC`).
+    /// How long a response may wait for room to be written, since its client does not read; default
+    /// 60 s, 0 is for ever (`GRACEFORK_WRITE_TIMEOUT_USEC`).
     pub write_timeout: Duration,
     /// How long requests in flight may take once the worker drains; default 15 s
     /// (`GRACEFORK_DRAIN_TIMEOUT_USEC`).

@@ -218,7 +218,7 @@ pub struct Http {
     pub header_timeout: Duration,
     /// How long a request's body may stand still; `None` = for ever.
     pub body_timeout: Option<Duration>,
-    /// How long a client may take nothing of a response; `None` = for ever.
+    /// How long a response may wait for room to be written; `None` = for ever.
     pub write_timeout: Option<Duration>,
     /// A worker with so many connections accepts no more; 1 or more.
     pub max_connections: usize,

@@ -13,8 +13,9 @@ const INTRODUCTION: &str = "\
 <!-- Made from supervisor/src/config/settings: change it there, then run `UPDATE_DOCS=1 cargo test -p gracefork`. -->
 
 A setting comes from the first of these that gives it: a flag, its `GRACEFORK_*` variable,
-`WEB_CONCURRENCY` or `FORWARDED_ALLOW_IPS`, the file named by `-c`, the default. An empty variable counts as not set. `gracefork config` prints
-every effective value and where it came from; `gracefork check` says whether all of them fit.
+`WEB_CONCURRENCY` or `FORWARDED_ALLOW_IPS`, the file named by `-c`, the default. An empty variable
+counts as not set. `gracefork config` prints every effective value and where it came from;
+`gracefork check` says whether all of them fit.
 
 For a Python app (`main:app`) there is more: `GUNICORN_CMD_ARGS` below the `GRACEFORK_*` variables, and
 below the file the gunicorn config file (`-c gunicorn_config.py`, `python.config`, or `gunicorn.conf.py`

@@ -165,6 +165,16 @@ impl EventLoop {
             next.ops = self.surroundings.ops.take();
         }
         self.surroundings = next;
+        if let Some(spec) = self.specs.values().next_back() {
+            for listener in &spec.listeners {
+                if let Err(error) = listener.renew(&spec.config.listen) {
+                    warn!(
+                        "the backlog of {} stays as it is: {error}",
+                        listener.describe()
+                    );
+                }
+            }
+        }
         if let Err(error) = self.log.change(&self.surroundings.log) {
             warn!("the log stays where it is: {error}");
         }

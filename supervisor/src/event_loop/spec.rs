@@ -391,7 +391,7 @@ pub enum PrepareError {
 }
 
 /// Make a valid configuration runnable: find the app and bind what is asked
-/// for. A socket that `before` has for the same address goes on listening, with the new backlog;
+/// for. A socket that `before` has for the same address goes on listening;
 /// sockets that were handed to the master take the place of the default address.
 ///
 /// # Errors
@@ -420,13 +420,6 @@ pub fn prepare(
     let wants_port = config.app.args.iter().any(|arg| arg.contains("{port}"));
     if wants_port && listeners.iter().all(|listener| listener.port().is_none()) {
         return Err(PrepareError::NoPort);
-    }
-    for listener in &listeners {
-        let renewed = listener.renew(&config.listen);
-        renewed.map_err(|source| BindError::System {
-            address: listener.address().clone(),
-            source,
-        })?;
     }
     Ok(Spec {
         config,

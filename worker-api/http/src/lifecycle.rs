@@ -57,7 +57,7 @@ pub enum Input {
     LingerOver,
     /// The deadline of the state is over.
     DeadlineOver,
-    /// The peer has taken nothing of the response for too long.
+    /// There was no room to write the response to for too long: the peer does not read.
     WriteTimeOver,
     /// The worker's stage is [`Stage::Forced`].
     Forced,
@@ -103,7 +103,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// A request's body that stands still while the app waits for it; `None` is for ever.
     pub body_timeout: Option<Duration>,
-    /// A response of which the peer takes nothing, though it waits to be written; `None` is for ever.
+    /// A response that waits for room to be written; `None` is for ever.
     pub write_timeout: Option<Duration>,
     /// A request whose sender has closed its side: it may still read, or be gone for good.
     pub half_closed: Duration,

@@ -282,9 +282,8 @@ fn lingering_is_short_in_a_drain() {
 }
 
 proptest! {
-    /// Whatever happens: one close at most, none of what is open is closed untold but by force
-    /// or since the peer does not listen,
-    /// and whoever does as told sees the end.
+    /// Whatever happens: one close at most, none of what is open is closed untold but by force or
+    /// since the peer does not read, and whoever does as told sees the end.
     #[test]
     fn any_life_ends(
         steps in prop::collection::vec(
