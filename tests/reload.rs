@@ -380,7 +380,7 @@ fn reload(server: &Server) -> Status {
 }
 
 /// Whether only Ready workers of the newest generation are there.
-fn settled(status: &Status) -> bool {
+pub(crate) fn settled(status: &Status) -> bool {
     let newest = status
         .workers
         .iter()

@@ -9,6 +9,7 @@ use std::path::Path;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::harness::{Builder, Conn, Load, Signal, Target};
+use crate::reload::settled;
 
 #[test]
 fn an_ipv6_address_is_served() {
@@ -61,6 +62,7 @@ fn a_reload_keeps_a_unix_socket_as_it_is_and_says_so() {
     assert_eq!(mode(), 0o700);
     // Of a Unix socket the kernel lets one more wait than it was told. What a worker has accepted
     // before it stood still does not wait, and so it is tried again.
+    server.wait_status("the new generation alone", settled);
     let workers = server.watch_workers();
     server.wait("the new backlog", || {
         (workers.iter()).for_each(|worker| worker.signal(Signal::STOP));
