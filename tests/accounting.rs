@@ -30,6 +30,7 @@ fn status_names_the_requests_that_run_and_counts_bytes() {
     assert_eq!(second["path"], "/slow/29");
     assert!(first["age_seconds"].as_f64() >= second["age_seconds"].as_f64());
     assert!(worker["received_bytes"].as_u64() > Some(40));
+    assert!(worker["rss_bytes"].as_u64() > Some(1 << 20), "{worker}");
     assert!(!worker.to_string().contains("secret"));
     // A worker that dies takes them along, and the log says which.
     server.watch_workers()[0].signal(Signal::KILL);
@@ -87,6 +88,36 @@ fn the_totals_outlive_workers_and_hold_every_request() {
     assert!(before[1] > 0.0 && before[3] > 20.0 * report.ok as f64);
     server.wait_ready();
     server.shut_down();
+}
+
+#[test]
+fn what_is_refused_is_counted_beside_the_requests() {
+    const BODY_GOES_WRONG: &[u8] =
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n";
+    for builder in [Builder::axum(), Builder::hello()] {
+        let server = builder.workers(1).start();
+        let before = total(&server, "gracefork_requests_total ");
+        for (bytes, status) in [
+            (&b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"[..], 400),
+            (b"nonsense\r\n\r\n", 400),
+            (BODY_GOES_WRONG, 400),
+        ] {
+            let mut client = server.connect();
+            client.send(bytes).unwrap();
+            assert_eq!(client.read_response().unwrap().status, status);
+        }
+        let name = "gracefork_refused_requests_total ";
+        eventually("each is counted", || total(&server, name) == 3.0);
+        let begun = total(&server, "gracefork_requests_total ") - before;
+        assert!(begun <= 1.0, "only the third got as far: {begun}");
+        for process in server.watch_workers() {
+            process.signal(Signal::KILL);
+            server.wait_gone(&process);
+        }
+        assert_eq!(total(&server, name), 3.0, "its worker is dead");
+        server.wait_ready();
+        server.shut_down();
+    }
 }
 
 #[test]

@@ -320,6 +320,11 @@ impl Connections {
         self.shared.link.row.bytes_sent(bytes as u64);
     }
 
+    /// What one of them sent was refused ahead of the app.
+    pub fn refused(&self) {
+        self.shared.link.row.count_refused();
+    }
+
     /// How many connections are open now.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -136,6 +136,7 @@ impl EventLoop {
                 sent_bytes: last.sent_bytes,
                 latency: last.latency,
                 log_lines_dropped: last.log_lines_dropped,
+                refused: last.refused,
             });
             if last.log_lines_dropped > 0 {
                 let (pid, lines) = (Pid::as_raw(Some(pid)), last.log_lines_dropped);
@@ -200,8 +201,8 @@ impl EventLoop {
     fn measure_memory(&mut self) {
         let mut measured = Vec::new();
         for (worker, process) in self.crew.iter_mut() {
-            process.rss = process::resident_bytes(process.pid);
-            measured.extend(process.rss.map(|bytes| Event::Memory { worker, bytes }));
+            let bytes = process::resident_bytes(process.pid);
+            measured.extend(bytes.map(|bytes| Event::Memory { worker, bytes }));
         }
         self.inbox.extend(measured);
     }

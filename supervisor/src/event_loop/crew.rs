@@ -75,8 +75,6 @@ pub(super) struct Process {
     pub(super) killed: bool,
     /// Frames that made no sense are told once.
     pub(super) garbled: bool,
-    /// Resident memory, when it was measured last.
-    pub(super) rss: Option<u64>,
     child: Child,
     /// How many requests were in flight when it died, and the oldest of them.
     died_with: (u32, Vec<RequestUnderway>),
@@ -270,7 +268,6 @@ impl Process {
             notify: None,
             killed: false,
             garbled: false,
-            rss: None,
             child,
             died_with: (0, Vec::new()),
             unsent: VecDeque::new(),

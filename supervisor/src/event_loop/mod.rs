@@ -232,7 +232,7 @@ impl EventLoop {
     fn answer_probes(&mut self, token: Token) {
         let (fleet, crew, healthy) = (&self.fleet, &self.crew, self.pod_healthy);
         let (hosts, start) = (&self.hosts, self.start);
-        let mut view = || view::view(fleet, crew, hosts, healthy, view::moment(start));
+        let mut view = |depth| view::view(fleet, crew, hosts, healthy, depth, view::moment(start));
         let next = self.upcoming.as_mut().and_then(|next| next.ops.as_mut());
         let mut servers = self.surroundings.ops.as_mut().into_iter().chain(next);
         if let Some(ops) = servers.find(|ops| ops.owns(token)) {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use rustix::process::Pid;
 use worker_api::RequestUnderway;
 use worker_api::scoreboard::{PodPhase, monotonic_now};
 
 use crate::fleet::{Fleet, Level, Moment, Worker};
-use crate::ops::{ReloadView, RequestView, View, WorkerView};
+use crate::ops::{Depth, ReloadView, RequestView, View, WorkerView};
+use crate::sys::process;
 
 use super::crew::{Crew, Process};
 use super::host::Hosts;
@@ -17,12 +19,13 @@ pub(super) fn view(
     crew: &Crew,
     hosts: &Hosts,
     pod_healthy: bool,
+    depth: Depth,
     now: Moment,
 ) -> View {
     let workers: Vec<WorkerView> = fleet
         .workers()
         .iter()
-        .filter_map(|worker| Some(worker_view(worker, crew.get(worker.id())?, now)))
+        .filter_map(|worker| Some(worker_view(worker, crew.get(worker.id())?, depth, now)))
         .collect();
     let ready_workers = workers
         .iter()
@@ -44,12 +47,12 @@ pub(super) fn view(
             reason: report.reason.clone(),
             age: now - report.at,
         }),
-        hosts: hosts.views(now),
+        hosts: hosts.views(depth, now),
         workers,
     }
 }
 
-fn worker_view(worker: &Worker, process: &Process, now: Moment) -> WorkerView {
+fn worker_view(worker: &Worker, process: &Process, depth: Depth, now: Moment) -> WorkerView {
     let row = process
         .row
         .as_ref()
@@ -60,7 +63,7 @@ fn worker_view(worker: &Worker, process: &Process, now: Moment) -> WorkerView {
         |read: fn(&worker_api::scoreboard::RowSnapshot) -> u64| row.as_ref().map_or(0, read);
     WorkerView {
         slot: worker.slot(),
-        pid: rustix::process::Pid::as_raw(Some(process.pid)).unsigned_abs(),
+        pid: Pid::as_raw(Some(process.pid)).unsigned_abs(),
         generation: worker.generation().0,
         level: worker.level().name(),
         state: worker.state_name(),
@@ -77,6 +80,7 @@ fn worker_view(worker: &Worker, process: &Process, now: Moment) -> WorkerView {
             .as_ref()
             .map_or_else(Default::default, |row| row.latency),
         log_lines_dropped: count(|row| row.log_lines_dropped),
+        refused: count(|row| row.refused),
         oldest_requests: if native {
             oldest(&process.oldest())
         } else {
@@ -85,8 +89,15 @@ fn worker_view(worker: &Worker, process: &Process, now: Moment) -> WorkerView {
         age: now - worker.spawned(),
         restarts: worker.restarts(),
         status: worker.status().map(str::to_owned),
-        rss_bytes: process.rss,
+        rss_bytes: resident(process.pid, depth),
     }
+}
+
+/// Memory is read of each process: only where somebody wants to see it.
+pub(super) fn resident(pid: Pid, depth: Depth) -> Option<u64> {
+    (depth == Depth::Memory)
+        .then(|| process::resident_bytes(pid))
+        .flatten()
 }
 
 fn oldest(requests: &[RequestUnderway]) -> Vec<RequestView> {

@@ -25,6 +25,8 @@ pub struct Counts {
     pub latency: Latency,
     /// Lines of the access log that could not be written.
     pub log_lines_dropped: u64,
+    /// Requests that were refused ahead of the app.
+    pub refused: u64,
 }
 
 impl Counts {
@@ -38,6 +40,7 @@ impl Counts {
             sent_bytes: worker.sent_bytes,
             latency: worker.latency,
             log_lines_dropped: worker.log_lines_dropped,
+            refused: worker.refused,
         }
     }
 
@@ -49,6 +52,7 @@ impl Counts {
             (&mut self.received_bytes, more.received_bytes),
             (&mut self.sent_bytes, more.sent_bytes),
             (&mut self.log_lines_dropped, more.log_lines_dropped),
+            (&mut self.refused, more.refused),
         ] {
             *sum = sum.saturating_add(count);
         }

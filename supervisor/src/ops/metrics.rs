@@ -23,7 +23,9 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 const PHASES: [&str; 6] = ["boot", "ready", "lameduck", "drain", "force", "exit"];
 
 /// The states of a worker that are always told, so that a graph shows 0 and not a gap.
-const WORKER_STATES: [&str; 5] = ["booting", "ready", "retiring", "draining", "drained"];
+const WORKER_STATES: [&str; 7] = [
+    "booting", "ready", "retiring", "draining", "drained", "aborting", "killed",
+];
 
 /// The outcomes of a reload that are always told, so that the first one is seen as an increase.
 const RELOAD_OUTCOMES: [&str; 3] = ["done", "refused", "rolled_back"];
@@ -191,6 +193,11 @@ impl Metrics {
             Series::labelled(MetricType::Counter, "class", &classes),
         );
         registry.register(
+            "gracefork_refused_requests",
+            "Requests that native workers refused ahead of the app: bad syntax, too long, too slow",
+            Series::counter(total.refused),
+        );
+        registry.register(
             "gracefork_aborted_requests",
             "Requests that did not get their whole response because their worker ended",
             Series::counter(total.aborted),
@@ -343,7 +350,7 @@ mod tests {
         let text = metrics().text(&view).unwrap();
         let samples: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
         assert_eq!(
-            samples[..19],
+            samples[..21],
             [
                 "gracefork_phase{phase=\"boot\"} 0",
                 "gracefork_phase{phase=\"ready\"} 1",
@@ -357,6 +364,8 @@ mod tests {
                 "gracefork_workers{state=\"retiring\"} 0",
                 "gracefork_workers{state=\"draining\"} 0",
                 "gracefork_workers{state=\"drained\"} 0",
+                "gracefork_workers{state=\"aborting\"} 0",
+                "gracefork_workers{state=\"killed\"} 0",
                 "gracefork_workers_target 4",
                 "gracefork_generation 1",
                 "gracefork_restarts_total{reason=\"crash\"} 0",
@@ -448,14 +457,14 @@ mod tests {
         let mut view = view();
         view.workers = vec![worker(0), worker(1), worker(2)];
         view.workers[1].state = "draining";
-        view.workers[2].state = "stopping";
+        view.workers[2].state = "unheard-of";
         view.workers[0].in_flight = 2;
         view.workers[1].in_flight = 3;
         view.workers[2].connections = 7;
         let text = metrics().text(&view).unwrap();
         has(&text, "gracefork_workers{state=\"ready\"} 1");
         has(&text, "gracefork_workers{state=\"draining\"} 1");
-        has(&text, "gracefork_workers{state=\"stopping\"} 1");
+        has(&text, "gracefork_workers{state=\"unheard-of\"} 1");
         has(&text, "gracefork_in_flight 5");
         has(&text, "gracefork_connections 7");
     }

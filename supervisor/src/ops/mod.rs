@@ -34,7 +34,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 pub use counts::Counts;
 pub use metrics::Metrics;
-pub use view::{HostView, ReloadView, RequestView, View, WorkerView};
+pub use view::{Depth, HostView, ReloadView, RequestView, View, WorkerView};
 
 use conn::Conn;
 
@@ -149,7 +149,7 @@ impl OpsServer {
         registry: &Registry,
         now: Instant,
         metrics: &Metrics,
-        view: &mut dyn FnMut() -> View,
+        view: &mut dyn FnMut(Depth) -> View,
     ) {
         let mut respond = |head: &[u8], ended| respond::respond(head, ended, metrics, view);
         match token.0.checked_sub(self.tokens.start) {

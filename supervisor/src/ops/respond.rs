@@ -14,7 +14,7 @@
 use httparse::{EMPTY_HEADER, Request};
 
 use super::metrics::{self, Metrics};
-use super::view::View;
+use super::view::{Depth, View};
 
 /// The longest request head that is read, in bytes.
 pub(super) const MAX_HEAD: usize = 8 * 1024;
@@ -40,7 +40,7 @@ pub(super) fn respond(
     head: &[u8],
     ended: bool,
     metrics: &Metrics,
-    view: &mut dyn FnMut() -> View,
+    view: &mut dyn FnMut(Depth) -> View,
 ) -> Option<Answer> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let mut request = Request::new(&mut fields);
@@ -65,16 +65,21 @@ pub(super) fn respond(
     Some(reply.into_answer(method == "HEAD"))
 }
 
-fn route(method: &str, path: &str, metrics: &Metrics, view: &mut dyn FnMut() -> View) -> Reply {
-    let page: fn(&View, &Metrics) -> Reply = match path {
-        "/livez" => livez,
-        "/readyz" => readyz,
-        "/status" => status,
-        "/metrics" => scrape,
+fn route(
+    method: &str,
+    path: &str,
+    metrics: &Metrics,
+    view: &mut dyn FnMut(Depth) -> View,
+) -> Reply {
+    let (page, depth): (fn(&View, &Metrics) -> Reply, Depth) = match path {
+        "/livez" => (livez, Depth::Counts),
+        "/readyz" => (readyz, Depth::Counts),
+        "/status" => (status, Depth::Memory),
+        "/metrics" => (scrape, Depth::Counts),
         _ => return Reply::refusal(Status::NotFound),
     };
     match method {
-        "GET" | "HEAD" => page(&view(), metrics),
+        "GET" | "HEAD" => page(&view(depth), metrics),
         _ => Reply::refusal(Status::MethodNotAllowed),
     }
 }
@@ -208,6 +213,7 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::SystemTime;
 
     use super::super::tests::{view, worker};
@@ -216,7 +222,7 @@ mod tests {
     /// The whole answer to `head`, for a pod as `view` shows it.
     fn answer_for(head: &[u8], view: &View) -> Option<String> {
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH, &[]);
-        let answer = respond(head, false, &metrics, &mut || view.clone())?;
+        let answer = respond(head, false, &metrics, &mut |_| view.clone())?;
         Some(String::from_utf8(answer.bytes).unwrap())
     }
 
@@ -230,7 +236,7 @@ mod tests {
 
     fn assert_status(head: &[u8], ended: bool, status: &str) {
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH, &[]);
-        let answer = respond(head, ended, &metrics, &mut view).expect("an answer");
+        let answer = respond(head, ended, &metrics, &mut |_| view()).expect("an answer");
         let text = String::from_utf8(answer.bytes).unwrap();
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
         assert!(!answer.unready);
@@ -270,7 +276,7 @@ mod tests {
             (view.phase, view.ready, view.ready_workers) = (phase, ready, 2);
             let metrics = Metrics::new(SystemTime::UNIX_EPOCH, &[]);
             let head = b"GET /readyz HTTP/1.1\r\n\r\n";
-            let answer = respond(head, false, &metrics, &mut || view.clone()).unwrap();
+            let answer = respond(head, false, &metrics, &mut |_| view.clone()).unwrap();
             let text = String::from_utf8(answer.bytes).unwrap();
             assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
             assert_eq!(body(&text), why);
@@ -318,6 +324,63 @@ mod tests {
         let answer = answer("GET /metrics HTTP/1.1\r\n\r\n");
         assert!(answer.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0;"));
         assert!(body(&answer).ends_with("# EOF\n"));
+    }
+
+    /// Names in the first column of a table, `{labels}` and the dot of a field left out.
+    fn documented(text: &str) -> BTreeSet<String> {
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        let cells = rows.map(|row| row.split(" | ").next().unwrap_or_default());
+        let names = cells.flat_map(|cell| cell.split(['`', ',', ' ']));
+        let names = names.map(|name| name.split('{').next().unwrap_or_default());
+        let names = names.map(|name| name.trim_start_matches('.').to_owned());
+        names.filter(|name| !name.is_empty()).collect()
+    }
+
+    fn chapter<'a>(text: &'a str, title: &str) -> &'a str {
+        let (_, rest) = text.split_once(&format!("\n## {title}\n")).expect(title);
+        rest.split_once("\n## ").map_or(rest, |(own, _)| own)
+    }
+
+    fn operations() -> String {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        std::fs::read_to_string(file).unwrap()
+    }
+
+    #[test]
+    fn the_docs_name_every_field_of_status() {
+        fn fields(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+            for (name, value) in value.as_object().into_iter().flatten() {
+                into.insert(name.clone());
+                // What is below these is told in their own rows.
+                if !["last_reload", "responses", "hosts"].contains(&name.as_str()) {
+                    let inner = value.as_array().and_then(|all| all.first());
+                    let is_request = name == "oldest_requests";
+                    inner
+                        .filter(|_| !is_request)
+                        .into_iter()
+                        .for_each(|one| fields(one, into));
+                }
+            }
+        }
+        let answer = answer("GET /status HTTP/1.1\r\n\r\n");
+        let mut told = BTreeSet::new();
+        fields(&serde_json::from_str(body(&answer)).unwrap(), &mut told);
+        assert_eq!(documented(chapter(&operations(), "`/status`")), told);
+    }
+
+    #[test]
+    fn the_docs_name_every_metric() {
+        let answer = answer("GET /metrics HTTP/1.1\r\n\r\n");
+        let types = body(&answer)
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "));
+        let told = types.map(|line| match line.split_once(' ') {
+            Some((name, "counter")) => format!("{name}_total"),
+            Some((name, _)) => name.to_owned(),
+            None => panic!("{line}"),
+        });
+        let told: BTreeSet<String> = told.collect();
+        assert_eq!(documented(chapter(&operations(), "`/metrics`")), told);
     }
 
     #[test]

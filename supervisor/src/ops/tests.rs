@@ -59,6 +59,7 @@ pub(super) fn worker(slot: usize) -> WorkerView {
         sent_bytes: 0,
         latency: worker_api::Latency::default(),
         log_lines_dropped: 0,
+        refused: 0,
         oldest_requests: Vec::new(),
         age: Duration::from_millis(4_100),
         restarts: 0,
@@ -104,7 +105,7 @@ impl Rig {
             if !self.server.owns(event.token()) {
                 continue;
             }
-            let mut view = || self.view.clone();
+            let mut view = |_: Depth| self.view.clone();
             self.server.ready(
                 event.token(),
                 self.poll.registry(),

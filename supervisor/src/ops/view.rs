@@ -22,7 +22,7 @@
 //!       "slot": 0, "pid": 4711, "generation": 2, "level": "native", "state": "ready",
 //!       "healthy": true, "in_flight": 1, "connections": 3, "requests": 120,
 //!       "responses": { "1xx": 0, "2xx": 117, "3xx": 0, "4xx": 2, "5xx": 0 },
-//!       "aborted": 0, "received_bytes": 14400, "sent_bytes": 15640,
+//!       "refused": 0, "aborted": 0, "received_bytes": 14400, "sent_bytes": 15640,
 //!       "oldest_requests": [{ "method": "GET", "path": "/report", "age_seconds": 0.7 }],
 //!       "age_seconds": 4.1, "restarts": 0, "status": null, "rss_bytes": 9437184
 //!     }
@@ -38,6 +38,15 @@ use worker_api::Latency;
 
 /// The classes of an HTTP status, in the order of every `responses` array.
 pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// How much of a [`View`] an answer needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// All but what has to be read of each process.
+    Counts,
+    /// The memory of each process as well.
+    Memory,
+}
 
 /// One moment of the pod, as the ops listener tells it.
 #[derive(Clone, Debug, Serialize)]
@@ -77,7 +86,7 @@ pub struct HostView {
     /// Time since it was started.
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Duration,
-    /// Resident memory in bytes, if it could be read.
+    /// Resident memory in bytes, if it was asked for and could be read.
     pub rss_bytes: Option<u64>,
 }
 
@@ -86,7 +95,8 @@ pub struct HostView {
 pub struct ReloadView {
     /// The generation that it was to bring up.
     pub generation: u64,
-    /// `in_progress`, `done`, `refused` (the new config is wrong) or `rolled_back`.
+    /// `in_progress`, `done`, `refused` (the new config is wrong), `rolled_back`, or `abandoned` (the
+    /// pod was told to stop meanwhile).
     pub outcome: &'static str,
     /// Why it was refused or rolled back.
     pub reason: Option<String>,
@@ -107,7 +117,7 @@ pub struct WorkerView {
     pub generation: u64,
     /// `plain`, `notify` or `native`.
     pub level: &'static str,
-    /// `booting`, `ready`, `retiring`, `draining` or `drained`.
+    /// `booting`, `ready`, `retiring`, `draining`, `drained`, `aborting` or `killed`.
     pub state: &'static str,
     /// Whether its own health answers well.
     pub healthy: bool,
@@ -120,6 +130,8 @@ pub struct WorkerView {
     /// Responses since it started, by class: 1xx, 2xx, 3xx, 4xx, 5xx.
     #[serde(serialize_with = "by_class")]
     pub responses: [u64; 5],
+    /// What it refused ahead of the app since it started.
+    pub refused: u64,
     /// Requests that it had to abort since it started.
     pub aborted: u64,
     /// Bytes that it has read from clients.
@@ -141,7 +153,7 @@ pub struct WorkerView {
     pub restarts: u32,
     /// The last `STATUS=` that it sent.
     pub status: Option<String>,
-    /// Resident memory in bytes, if it could be read.
+    /// Resident memory in bytes, if it was asked for and could be read.
     pub rss_bytes: Option<u64>,
 }
 

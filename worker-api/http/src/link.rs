@@ -207,6 +207,7 @@ impl<T> Link<T> {
             shared.broken = news.broken;
             self.broken.store(true, Ordering::Relaxed);
             shared.log(refusal);
+            self.setup.connections.refused();
         }
     }
 
@@ -230,6 +231,7 @@ impl<T> Link<T> {
         let mut shared = self.lock();
         shared.refusal = Some(refusal);
         shared.log(refusal);
+        self.setup.connections.refused();
     }
 
     /// What the peer is told before the good-bye.

@@ -66,6 +66,8 @@ pub struct RowSnapshot {
     pub latency: Latency,
     /// Lines of the access log that could not be written.
     pub log_lines_dropped: u64,
+    /// Requests that were refused ahead of the app.
+    pub refused: u64,
     /// While something is in flight: when a request last began or ended there, on the clock of
     /// [`monotonic_now`]. A worker that hangs stands still here.
     pub busy_since: Option<Duration>,
@@ -120,6 +122,7 @@ impl Row {
             &row.unhealthy_answers,
             &row.aborted,
             &row.log_lines_dropped,
+            &row.refused,
             &row.busy_since,
             &row.requests,
             &row.received_bytes,
@@ -165,6 +168,7 @@ impl Row {
                 sum: Duration::from_nanos(row.latency_nanos.load(Ordering::Relaxed)),
             },
             log_lines_dropped: row.log_lines_dropped.load(Ordering::Relaxed),
+            refused: row.refused.load(Ordering::Relaxed),
             busy_since: (in_flight > 0).then_some(busy_since),
         }
     }
@@ -220,6 +224,10 @@ impl Row {
 
     pub(crate) fn bytes_sent(&self, bytes: u64) {
         self.raw().sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_refused(&self) {
+        self.raw().refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_dropped_line(&self) {

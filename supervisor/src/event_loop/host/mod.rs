@@ -22,13 +22,13 @@ use rustix::process::Pid;
 use worker_api::scoreboard::Row;
 
 use crate::fleet::{self, Generation, Moment, WorkerId};
-use crate::ops::HostView;
+use crate::ops::{Depth, HostView};
 use crate::sys::channel::Channel;
-use crate::sys::process;
 use crate::sys::signals;
 use crate::sys::spawn::Child;
 
 use super::crew::{TOKENS_END, register};
+use super::view::resident;
 pub(super) use hooks::Gone;
 use message::Order;
 
@@ -180,13 +180,13 @@ impl Hosts {
     }
 
     /// What `/status` shows.
-    pub(super) fn views(&self, now: Moment) -> Vec<HostView> {
+    pub(super) fn views(&self, depth: Depth, now: Moment) -> Vec<HostView> {
         let views = self.hosts.iter().map(|host| HostView {
             pid: Pid::as_raw(Some(host.child.pid)).unsigned_abs(),
             generation: host.generation.0,
             state: host.state_name(),
             age: now - host.started,
-            rss_bytes: process::resident_bytes(host.child.pid),
+            rss_bytes: resident(host.child.pid, depth),
         });
         views.collect()
     }
