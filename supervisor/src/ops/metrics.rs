@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counts::{Counts, Times};
-use super::view::{CLASSES, View};
+use super::view::{CLASSES, View, WorkerView};
 
 /// The type of the answer to `/metrics`.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -109,6 +109,7 @@ impl Metrics {
         let mut registry = Registry::default();
         self.register_pod(&mut registry, view);
         self.register_traffic(&mut registry, view);
+        register_load(&mut registry, view);
         let mut out = String::with_capacity(6 * 1024);
         text::encode(&mut out, &registry)?;
         Ok(out)
@@ -172,11 +173,8 @@ impl Metrics {
 
     fn register_traffic(&self, registry: &mut Registry, view: &View) {
         let mut total = self.retired;
-        let (mut in_flight, mut connections) = (0u64, 0u64);
         for worker in &view.workers {
             total.add(&Counts::of(worker));
-            in_flight = in_flight.saturating_add(worker.in_flight);
-            connections = connections.saturating_add(worker.connections);
         }
         let mut classes = CLASSES.map(|class| (class, 0));
         for (class, count) in classes.iter_mut().zip(total.responses) {
@@ -225,17 +223,24 @@ impl Metrics {
             "Lines of the access log that native workers could not write",
             Series::counter(total.log_lines_dropped),
         );
-        registry.register(
-            "gracefork_in_flight",
-            "Requests that native workers run now",
-            ConstGauge::new(in_flight),
-        );
-        registry.register(
-            "gracefork_connections",
-            "Connections that native workers hold open now",
-            ConstGauge::new(connections),
-        );
     }
+}
+
+fn register_load(registry: &mut Registry, view: &View) {
+    let sum = |count: fn(&WorkerView) -> u64| {
+        let counts = view.workers.iter().map(count);
+        counts.fold(0, u64::saturating_add)
+    };
+    registry.register(
+        "gracefork_in_flight",
+        "Requests that native workers run now",
+        ConstGauge::new(sum(|worker| worker.in_flight)),
+    );
+    registry.register(
+        "gracefork_connections",
+        "Connections that native workers hold open now",
+        ConstGauge::new(sum(|worker| worker.connections)),
+    );
 }
 
 /// A count for each of a few words, in the order in which they were first seen.
