@@ -5,28 +5,35 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::schedule::alone;
-use crate::harness::{Builder, Conn, Server};
+use crate::harness::{Builder, Conn, Server, eventually};
 
 const APART: Duration = Duration::from_millis(5);
+const ROUNDS: usize = 4;
 
 #[test]
 fn keep_alive_connections_are_spread_evenly_over_the_workers() {
     let _alone = alone();
-    for builder in [Builder::axum(), Builder::hello()] {
-        let server = builder.workers(4).start();
-        let _open: Vec<Conn> = (0..64)
-            .map(|_| {
-                thread::sleep(APART);
-                open(&server)
-            })
-            .collect();
-        let open = connections(&server);
-        assert_eq!(open.iter().sum::<u64>(), 64, "{open:?}");
-        println!("64 connections: {open:?}");
-        // 1.15 times the mean.
-        assert!(open.iter().all(|&open| open <= 18), "{open:?}");
-        server.shut_down();
+    for builder in [Builder::axum, Builder::hello] {
+        // 1.15 times the mean; a worker that is given no processor may miss its turns.
+        let mut rounds = (0..ROUNDS).map(|_| of_sixty_four(builder()));
+        assert!(rounds.any(|open| open.iter().all(|&open| open <= 18)));
     }
+}
+
+/// How many of 64 connections each of four workers gets.
+fn of_sixty_four(builder: Builder) -> Vec<u64> {
+    let server = builder.workers(4).start();
+    let _open: Vec<Conn> = (0..64)
+        .map(|_| {
+            thread::sleep(APART);
+            open(&server)
+        })
+        .collect();
+    let open = connections(&server);
+    assert_eq!(open.iter().sum::<u64>(), 64, "{open:?}");
+    println!("64 connections: {open:?}");
+    server.shut_down();
+    open
 }
 
 #[test]
@@ -34,12 +41,13 @@ fn new_connections_go_to_the_others_while_a_worker_is_busy() {
     let _alone = alone();
     // In turns it would have got 6. It may get one that the others were given no processor for: the
     // best of four rounds counts.
-    let mut rounds = (0..4).map(|_| busy_worker_gets_of_24());
-    assert!(rounds.any(|got| got <= 3));
+    let mut rounds = (0..ROUNDS).map(|_| with_a_busy_worker_of_four());
+    assert!(rounds.any(|(busy, most)| busy <= 3 && most <= 10));
 }
 
-/// How many connections a worker gets in the middle of a call, with three others beside it.
-fn busy_worker_gets_of_24() -> u64 {
+/// How many of 24 new connections a worker has in the middle of a call, and how many the one with
+/// most of them.
+fn with_a_busy_worker_of_four() -> (u64, u64) {
     let server = Builder::hello().workers(4).start();
     let mut slow = open(&server);
     slow.send_get("/slow/5").unwrap();
@@ -59,16 +67,16 @@ fn busy_worker_gets_of_24() -> u64 {
     let still = &status.workers[busy.slot];
     assert_eq!(still.in_flight, 1, "{status:?}");
     println!("the busy one got {} of 24", still.connections - 1);
-    let got = still.connections;
     let open = connections(&server);
-    assert!(open.iter().all(|&open| open <= 10), "{open:?}");
     assert_eq!(slow.read_response().unwrap().status, 200);
     // It is one of them again.
-    let before = connections(&server)[busy.slot];
-    let _more: Vec<Conn> = (0..6).map(|_| self::open(&server)).collect();
-    assert!(connections(&server)[busy.slot] > before);
+    let mut more = Vec::new();
+    eventually("it takes connections again", || {
+        more.push(self::open(&server));
+        connections(&server)[busy.slot] > open[busy.slot]
+    });
     server.shut_down();
-    got
+    (open[busy.slot], open.into_iter().max().unwrap_or_default())
 }
 
 #[test]
@@ -106,8 +114,6 @@ fn a_worker_that_has_lost_its_connections_is_the_first_to_get_new_ones() {
         server.shut_down();
     }
 }
-
-const ROUNDS: usize = 4;
 
 /// How many of twelve new connections the first worker gets while only the other one has any.
 fn got_of_twelve(server: &Server) -> u64 {

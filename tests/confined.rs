@@ -3,7 +3,7 @@
 
 use crate::harness::builder::confinement_works;
 use crate::harness::programs::skip;
-use crate::harness::{Builder, Load, LoadBalancer, Signal};
+use crate::harness::{Builder, Load, LoadBalancer, Signal, eventually};
 
 #[test]
 fn confined_sigterm_under_load_loses_nothing_with_the_axum_app() {
@@ -20,7 +20,7 @@ pub(crate) fn lives_its_life(builder: Builder) {
     if !confinement_works() {
         return skip("mount and pid namespaces, setpriv, and binaries that any user may execute");
     }
-    let server = builder.lameduck("3s").confined().start();
+    let server = builder.lameduck("45s").confined().start();
     let load = Load::start(&server.target);
     load.wait_for(100);
     server.signal(Signal::HUP);
@@ -30,6 +30,8 @@ pub(crate) fn lives_its_life(builder: Builder) {
     });
     let balancer = LoadBalancer::start(&server.target, "/health", load.route());
     server.signal(Signal::TERM);
+    eventually("the pod is taken out", || load.is_stopped());
+    server.signal(Signal::INT);
     server.expect_exit(0);
     balancer.stop();
     load.stop().assert_none_lost();

@@ -32,7 +32,11 @@ fn a_worker_that_is_killed_is_replaced_and_told_by_name() {
 
 #[test]
 fn every_kind_of_death_is_told_by_its_name() {
-    for (how, name) in [("SIGSEGV", "SIGSEGV"), ("SIGABRT", "SIGABRT"), ("77", "77")] {
+    for (how, name) in [
+        ("SIGSEGV", "SIGSEGV"),
+        ("SIGABRT", "SIGABRT"),
+        ("77", "exit status 77"),
+    ] {
         let server = Builder::python("exit_at_once.py", &[how])
             .workers(1)
             .set("workers.ready_after", "5s")
@@ -69,15 +73,14 @@ fn a_worker_that_keeps_dying_later_in_life_only_backs_off() {
         server.wait_status("restarts", |status| {
             status.workers.iter().any(|worker| worker.restarts >= count)
         });
-        Instant::now()
     };
-    let third = restarts(3);
-    let sixth = restarts(6);
-    // Three waits of at least half of 400 ms each (jitter), and three lives of 0.1 s.
-    let took = sixth.saturating_duration_since(third);
+    let begun = Instant::now();
+    restarts(6);
+    // Five waits of at least half of 400 ms each (jitter), and six lives of 0.1 s.
+    let took = begun.elapsed();
     assert!(
-        took > Duration::from_millis(600),
-        "three restarts took only {took:?}"
+        took > Duration::from_millis(1600),
+        "six restarts took only {took:?}"
     );
     assert!(
         server.is_running(),
@@ -114,7 +117,7 @@ fn a_worker_that_is_killed_in_boot_is_replaced() {
 
 #[test]
 fn a_worker_that_is_killed_in_lameduck_is_replaced() {
-    let server = Builder::axum().lameduck("4s").start();
+    let server = Builder::axum().lameduck("30s").start();
     let victim = server.watch_workers().remove(0);
     server.signal(Signal::TERM);
     server.wait_status("lameduck", |status| status.phase == "lameduck");
@@ -130,16 +133,16 @@ fn a_worker_that_is_killed_in_lameduck_is_replaced() {
             "the replacement is unhealthy from its start"
         );
     }
-    let exit = server.wait_exit();
-    assert!(matches!(exit.code(), Some(0 | 5)), "{}", exit.status);
+    server.signal(Signal::INT);
+    server.expect_exit(0);
     server.assert_no_leftovers();
 }
 
 #[test]
 fn a_worker_that_is_killed_in_drain_is_not_replaced() {
-    let server = Builder::axum().start();
+    let server = Builder::axum().drain_timeout("40s").start();
     let mut connection = server.connect();
-    connection.send_get("/slow/2").unwrap();
+    connection.send_get("/slow/30").unwrap();
     let status = server.wait_status("the request", |status| {
         status.workers.iter().any(|worker| worker.in_flight == 1)
     });

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::harness::{Builder, Conn, Prober, Server, Signal};
+use crate::harness::balancer::first_503;
+use crate::harness::{Builder, Conn, Prober, Server, Signal, eventually};
 
 #[test]
 fn readyz_follows_the_count_of_ready_workers() {
@@ -63,11 +64,15 @@ fn metrics_tell_how_long_each_worker_took_to_leave() {
 #[test]
 fn readyz_turns_when_unready_delay_is_over_and_not_before() {
     let server = Builder::axum()
-        .lameduck("1500ms")
+        .lameduck("30s")
         .set("shutdown.unready_delay", "700ms")
         .start();
     let ready = Prober::start(&server.ops, "/readyz", Duration::from_millis(5));
     let term = server.signal(Signal::TERM);
+    eventually("the prober sees it", || {
+        first_503(&ready.probes()).is_some()
+    });
+    server.signal(Signal::INT);
     server.expect_exit(0);
     let probes = ready.stop();
     let turned = probes
@@ -82,22 +87,23 @@ fn readyz_turns_when_unready_delay_is_over_and_not_before() {
 
 #[test]
 fn livez_says_503_once_work_is_forced() {
-    // A worker that is told to abort and does not keeps the pod in force for a moment.
-    let server = Builder::native(&["silent"]).start();
-    assert_eq!(server.ops("/livez").unwrap().status, 200);
-    let live = Prober::start(&server.ops, "/livez", Duration::from_millis(5));
-    server.signal(Signal::QUIT);
-    server.expect_exit(5);
-    let answers = live.stop();
-    assert!(answers.iter().any(|probe| probe.status == Some(503)));
+    // A worker that is told to abort and does not keeps the pod in force for a second: on a busy
+    // machine no probe may fall into it.
+    let seen = (0..5).any(|_| {
+        let server = Builder::native(&["silent"]).start();
+        assert_eq!(server.ops("/livez").unwrap().status, 200);
+        let live = Prober::start(&server.ops, "/livez", Duration::from_millis(5));
+        server.signal(Signal::QUIT);
+        server.expect_exit(5);
+        first_503(&live.stop()).is_some()
+    });
+    assert!(seen);
 }
 
 #[test]
 fn slow_and_silent_clients_do_not_keep_others_from_an_answer() {
     let server = Builder::axum().start();
-    let mut held: Vec<Conn> = (0..200)
-        .filter_map(|_| Conn::open(&server.ops).ok())
-        .collect();
+    let mut held: Vec<Conn> = (0..200).map(|_| Conn::open(&server.ops).unwrap()).collect();
     for (number, connection) in held.iter_mut().enumerate() {
         if number % 2 == 0 {
             // A client that the listener turns away is slow no more.

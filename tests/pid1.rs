@@ -1,27 +1,15 @@
 //! As PID 1 of a container: the same shutdown, orphans reaped, the last to go.
 
-use std::time::Duration;
-
 use crate::harness::programs::{skip, unshare_works};
-use crate::harness::{Builder, Load, LoadBalancer, Server, Signal, eventually, process};
+use crate::harness::{Builder, Load, Server, Signal, eventually, process};
+use crate::shutdown::goes_down_under_load;
 
 #[test]
 fn as_pid_1_sigterm_under_load_loses_nothing() {
     if !unshare_works() {
         return skip("a pid namespace (unshare --pid --fork --mount-proc)");
     }
-    let server = Builder::axum().lameduck("3s").pid_1().start();
-    let load = Load::start(&server.target);
-    load.wait_for(100);
-    let balancer = LoadBalancer::start(&server.target, "/health", load.route());
-    server.wait("a first probe", || {
-        (server.ops("/readyz")?.status == 200).then_some(())
-    });
-    let term = server.signal(Signal::TERM);
-    let exit = server.expect_exit(0);
-    balancer.stop();
-    load.stop().assert_none_lost();
-    assert!(exit.after(term) >= Duration::from_secs(3));
+    goes_down_under_load(Builder::axum().pid_1());
 }
 
 #[test]
@@ -96,17 +84,24 @@ fn as_pid_1_sigint_aborts_at_the_second() {
     server.expect_exit(5);
 }
 
-/// A worker leaves a grandchild behind, which becomes the master's and ends soon after.
+/// A worker leaves grandchildren behind, which become the master's and end.
 fn reaps_orphans(server: &Server) {
-    let before = process::children(server.pid()).len();
+    let before = process::children(server.pid());
     for _ in 0..5 {
         assert_eq!(server.get("/orphan").status, 200);
     }
+    let mut orphans = Vec::new();
     eventually("the orphans come to the master", || {
-        process::children(server.pid()).len() > before
+        orphans = process::children(server.pid());
+        orphans.retain(|pid| !before.contains(pid));
+        orphans.len() == 5
     });
+    for orphan in orphans.into_iter().map(|pid| server.watch(pid)) {
+        orphan.signal(Signal::KILL);
+        server.wait_gone(&orphan);
+    }
     eventually("the orphans are reaped", || {
-        process::children(server.pid()).len() == before
+        process::children(server.pid()) == before
     });
     assert!(process::zombies(server.pid()).is_empty());
     assert_eq!(

@@ -3,7 +3,6 @@
 use crate::harness::Builder;
 use crate::harness::programs::{Program, hosting_python, need, root};
 use crate::recycle::recycles;
-use crate::reload::twenty_reloads;
 use crate::shutdown::{LAMEDUCK, promptly, sigterm_under_load};
 
 /// The app of `tests/workers/wsgi_app.py`, called by so many threads.
@@ -27,12 +26,6 @@ fn sigterm_under_load_loses_nothing_with_a_wsgi_app() {
             exit.after(term + LAMEDUCK)
         });
     }
-}
-
-#[test]
-fn twenty_reloads_in_a_row_lose_nothing_with_a_wsgi_app() {
-    need!(hosting_python("sys"), "the package");
-    twenty_reloads(raw(8));
 }
 
 #[test]

@@ -36,6 +36,17 @@ impl Prober {
         Prober::with(target, path, period, |_| {})
     }
 
+    /// Whether a probe was answered, or was not.
+    pub(crate) fn has_probed(&self) -> bool {
+        !self.probes().is_empty()
+    }
+
+    /// The probes so far.
+    pub(crate) fn probes(&self) -> Vec<Probe> {
+        let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.clone()
+    }
+
     /// Ends the probing; all probes, oldest first.
     pub(crate) fn stop(self) -> Vec<Probe> {
         drop(self.stop);

@@ -2,17 +2,19 @@
 //! would make every scenario pass.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::balancer::{LoadBalancer, first_503, last_200_after_first_503};
+use socket2::{Domain, Socket, Type};
+
+use super::balancer::{LoadBalancer, last_200_after_first_503};
 use super::http::{Conn, Stage, Target};
 use super::load::{Load, Plan};
 use super::process::{MARKER, Watched, marked};
-use super::schedule;
+use super::schedule::Schedule;
 use super::wait::eventually;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -91,10 +93,11 @@ fn a_request_without_a_whole_response_is_lost() {
     assert_eq!(stage("/half-a-head"), Stage::CutShort);
     assert_eq!(stage("/nothing"), Stage::NoResponse);
 
-    let refused = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
+    // Bound, so that nobody else gets the port, and not listening.
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
+    let refused = deaf.local_addr().unwrap().as_socket().unwrap();
     let lost = Conn::open(&Target::Tcp(refused)).err().unwrap();
     assert_eq!(lost.stage, Stage::Connect, "{lost}");
 }
@@ -168,12 +171,12 @@ fn the_load_balancer_takes_the_pod_out_after_three_failures() {
     let probes = balancer.stop();
     let report = load.stop();
     report.assert_none_lost();
+    let stopped = report.stopped_at.unwrap();
     let failures = probes
         .iter()
-        .filter(|probe| probe.status == Some(503))
+        .filter(|probe| probe.status == Some(503) && probe.at <= stopped)
         .count();
     assert_eq!(failures, 3, "{probes:?}");
-    assert!(first_503(&probes).unwrap() < report.stopped_at.unwrap());
     assert!(last_200_after_first_503(&probes).is_none());
 }
 
@@ -182,7 +185,7 @@ fn a_grandchild_is_found_by_its_marker_until_it_is_gone() {
     let id = super::server::new_id();
     let mut shell = Command::new("/bin/sh");
     shell
-        .args(["-c", "sleep 1000 >/dev/null 2>&1 & echo $!"])
+        .args(["-c", "sleep 100 >/dev/null 2>&1 & echo $!"])
         .env(MARKER, &id);
     let output = shell.stdin(Stdio::null()).output().unwrap();
     let pid: u32 = String::from_utf8(output.stdout)
@@ -203,18 +206,22 @@ fn a_grandchild_is_found_by_its_marker_until_it_is_gone() {
 
 #[test]
 fn a_test_alone_waits_for_those_that_share_and_keeps_others_out() {
-    let shared = schedule::share();
-    let second = schedule::share();
-    drop(second);
-    let inside = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&inside);
-    let other = std::thread::spawn(move || {
-        let turn = schedule::alone();
-        flag.store(true, Ordering::SeqCst);
+    static OWN: Schedule = Schedule::new();
+    let shared = OWN.share();
+    drop(OWN.share());
+    let (leave, left) = mpsc::channel::<()>();
+    let alone = std::thread::spawn(move || {
+        let turn = OWN.alone();
+        left.recv().unwrap_err();
         drop(turn);
     });
-    assert!(!inside.load(Ordering::SeqCst));
+    eventually("it waits", || OWN.waiting_alone() == 1);
     drop(shared);
+    eventually("it is alone", || OWN.waiting_alone() == 0);
+    let other = std::thread::spawn(|| drop(OWN.share()));
+    eventually("the other one waits", || OWN.waiting_to_share() == 1);
+    drop(leave);
+    alone.join().unwrap();
     other.join().unwrap();
-    assert!(inside.load(Ordering::SeqCst));
+    assert_eq!(OWN.waiting_to_share(), 0);
 }

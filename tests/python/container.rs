@@ -6,7 +6,7 @@ use super::hosted;
 use crate::confined::lives_its_life;
 use crate::harness::builder::confined_runs;
 use crate::harness::programs::{hosting_python, need, skip, unshare_works};
-use crate::shutdown::sigterm_under_load;
+use crate::shutdown::goes_down_under_load;
 
 #[test]
 fn as_pid_1_wsgi_and_asgi_lose_nothing_to_sigterm() {
@@ -15,8 +15,7 @@ fn as_pid_1_wsgi_and_asgi_lose_nothing_to_sigterm() {
     }
     for app in ["raw_wsgi:app", "raw_asgi:app"] {
         let builder = need!(hosted(app, "sys"), "the package");
-        let server = builder.lameduck("3s").pid_1().start();
-        sigterm_under_load(&server, &server.target, "/health");
+        goes_down_under_load(builder.pid_1());
     }
 }
 

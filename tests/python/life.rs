@@ -6,7 +6,7 @@ use crate::harness::programs::need;
 use crate::harness::{Builder, Load, Signal};
 use crate::recycle::recycles;
 use crate::reload::twenty_reloads_lose_nothing;
-use crate::shutdown::sigterm_under_load;
+use crate::shutdown::goes_down_under_load;
 
 fn raw_wsgi(threads: i64) -> Option<Builder> {
     Some(hosted("raw_wsgi:app", "sys")?.set("workers.threads", threads))
@@ -26,24 +26,24 @@ fn fastapi() -> Option<Builder> {
 
 #[test]
 fn raw_wsgi_loses_nothing_to_sigterm() {
-    goes_down(need!(raw_wsgi(1), "the package"));
-    goes_down(need!(raw_wsgi(8), "the package"));
+    goes_down_under_load(need!(raw_wsgi(1), "the package"));
+    goes_down_under_load(need!(raw_wsgi(8), "the package"));
 }
 
 #[test]
 fn flask_loses_nothing_to_sigterm() {
-    goes_down(need!(flask(1), "the package, and Flask"));
-    goes_down(need!(flask(8), "the package, and Flask"));
+    goes_down_under_load(need!(flask(1), "the package, and Flask"));
+    goes_down_under_load(need!(flask(8), "the package, and Flask"));
 }
 
 #[test]
 fn raw_asgi_loses_nothing_to_sigterm() {
-    goes_down(need!(raw_asgi(), "the package"));
+    goes_down_under_load(need!(raw_asgi(), "the package"));
 }
 
 #[test]
 fn fastapi_loses_nothing_to_sigterm() {
-    goes_down(need!(fastapi(), "the package, and FastAPI"));
+    goes_down_under_load(need!(fastapi(), "the package, and FastAPI"));
 }
 
 #[test]
@@ -175,9 +175,4 @@ fn reload(server: &crate::harness::Server, outcome: &str) {
             && status.workers.len() == 2
             && status.ready_workers == 2
     });
-}
-
-fn goes_down(builder: Builder) {
-    let server = builder.lameduck("3s").start();
-    sigterm_under_load(&server, &server.target, "/health");
 }

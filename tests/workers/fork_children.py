@@ -14,6 +14,7 @@ from worker import App, say, wait_for_signal
 def stubborn():
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    say("is stubborn")
     while True:
         time.sleep(3600)
 

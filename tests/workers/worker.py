@@ -142,13 +142,13 @@ def seen():
 
 
 def orphan():
-    """Leaves a grandchild behind that ends soon after; its pid."""
+    """Leaves a grandchild behind that waits for its end; its pid."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         grandchild = os.fork()
         if grandchild == 0:
-            time.sleep(0.3)
+            signal.pause()
             os._exit(0)
         os.write(write, str(grandchild).encode())
         os._exit(0)

@@ -112,7 +112,7 @@ fn a_body_that_does_not_come_to_its_end_is_refused() {
 #[test]
 fn an_idle_or_silent_connection_is_closed_after_the_keep_alive_time() {
     let pod = Pod::with()
-        .env("GRACEFORK_KEEP_ALIVE_USEC", "50000")
+        .env("GRACEFORK_KEEP_ALIVE_USEC", "1000000")
         .start();
     let mut silent = pod.connect();
     let mut idle = pod.connect();
