@@ -1,4 +1,4 @@
-//! Commands of gracefork that end by themselves.
+//! Commands that end by themselves.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,18 +22,23 @@ pub(crate) fn run_in(folder: &Path, environment: &[(&str, &str)], args: &[&str])
         .env_clear()
         .envs(std::env::var("PATH").map(|path| ("PATH", path)));
     command.envs(environment.iter().copied());
+    run(command, Duration::from_secs(20))
+}
+
+/// Runs a command that says little and ends in time.
+pub(crate) fn run(mut command: Command, limit: Duration) -> Said {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + limit;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             child.kill().unwrap();
             panic!(
-                "gracefork {args:?} did not end: {:?}",
+                "{command:?} did not end: {:?}",
                 child.wait_with_output()
             );
         }

@@ -162,10 +162,10 @@ POLITE: list[Client] = [
     reads_a_file,
     is_slow_with_its_head,
     shuts_its_half,
-]
-RUDE: list[Client] = [
     is_told_of_an_error,
     sees_an_answer_break_off,
+]
+RUDE: list[Client] = [
     sends_nonsense,
     leaves_at_once,
     leaves_while_it_is_served,

@@ -19,8 +19,10 @@ from wire import HOST
 APPS = Path(__file__).resolve().parent / "apps"
 START_LIMIT = 30.0
 # Longer than all deadlines below together.
-REST_LIMIT = 20.0
+REST_LIMIT = 60.0
 EXIT_LIMIT = 10.0
+# Of a look: what may outlive the request that it belongs to by a moment.
+ENDS_LATE = ("descriptors", "tasks", "threads", "python_threads")
 
 CONFIG = """
 [listen]
@@ -34,9 +36,9 @@ drain_timeout = "5s"
 [health]
 listen = "{host}:{ops}"
 [http]
-keep_alive = "2s"
-header_timeout = "3s"
-body_timeout = "3s"
+keep_alive = "15s"
+header_timeout = "15s"
+body_timeout = "15s"
 [log]
 level = "warn"
 file = "{log}"
@@ -91,15 +93,18 @@ class Pod:
     def look(self) -> dict[str, Any]:
         """What the worker holds, once no client is there and nothing goes on any more."""
         deadline = time.monotonic() + REST_LIMIT
+        before: tuple[Any, ...] = ()
         while True:
             worker = self.worker()
+            is_late = time.monotonic() > deadline
             if not worker["connections"] and not worker["in_flight"]:
-                # The look before this one has left what the first of its kind leaves.
-                self._ask()
                 seen = self._ask()
-                if not seen["open_streams"] or time.monotonic() > deadline:
+                now = tuple(seen[figure] for figure in ENDS_LATE)
+                # What ends by itself a moment later has ended, and the looks leave nothing more.
+                if (now == before and not seen["open_streams"]) or is_late:
                     return {**seen, "requests": worker["requests"], "restarts": worker["restarts"]}
-            elif time.monotonic() > deadline:
+                before = now
+            elif is_late:
                 raise RuntimeError(f"{self.name}: without a client there is still {worker}")
             time.sleep(0.05)
 

@@ -20,7 +20,7 @@ from typing import Any
 import clients
 import sockets
 from pod import Pod
-from wire import Wire, Wrong, request
+from wire import Wire, request
 
 #: Name, app, threads, and whether it speaks WebSocket.
 APPS = [
@@ -75,9 +75,10 @@ class Crowd:
             self.done[name] += 1
             try:
                 behaviour(self._pod.port, chance)
-            except (Wrong, OSError, ValueError, IndexError) as error:
-                # A rude client may be cut off while it sends.
-                if isinstance(error, Wrong) or not is_rude:
+            except Exception as error:
+                # A rude client may be cut off while it sends, but nobody is left to wait.
+                is_cut_off = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+                if not (is_rude and is_cut_off):
                     self.wrong.append(f"{name}: {error!r}")
 
 
@@ -141,8 +142,9 @@ def show(pod: Pod, crowd: Crowd, looks: list[dict[str, Any]]) -> None:
 
 
 def run(seconds: float, seed: int) -> int:
-    pods = [Pod(name, app, threads) for name, app, threads, _ in APPS]
+    pods: list[Pod] = []
     try:
+        pods.extend(Pod(name, app, threads) for name, app, threads, _ in APPS)
         for pod in pods:
             pod.wait_until_ready()
         speak = [speaks for *_, speaks in APPS]

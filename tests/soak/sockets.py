@@ -106,14 +106,12 @@ def leaves_within_a_frame(port: int, chance: random.Random) -> None:
 def breaks_the_protocol(port: int, chance: random.Random) -> None:
     with Wire(port) as wire:
         opened(wire)
-        wire.send(chance.choice([b"\xff\xff\xff\xff\xff\xff", frame(TEXT, b"\xff\xfe")]))
+        wire.send(chance.choice([b"\xff" * 14, frame(TEXT, b"\xff\xfe")]))
         wire.until_closed()
 
 
-POLITE: list[Client] = [talks_and_closes, is_closed, is_refused]
+POLITE: list[Client] = [talks_and_closes, is_closed, is_refused, pings, makes_the_app_fail]
 RUDE: list[Client] = [
-    pings,
-    makes_the_app_fail,
     leaves_before_it_is_open,
     leaves_within_a_frame,
     breaks_the_protocol,

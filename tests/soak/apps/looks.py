@@ -13,7 +13,7 @@ def look():
         gc.collect()
     kinds = Counter(f"{type(it).__module__}.{type(it).__qualname__}" for it in gc.get_objects())
     with open("/proc/self/status") as status:
-        memory = next(line for line in status if line.startswith("VmRSS"))
+        memory = next(line for line in status if line.startswith("RssAnon"))
     references = getattr(sys, "gettotalrefcount", lambda: None)
     return {
         "blocks": sys.getallocatedblocks(),
