@@ -37,10 +37,7 @@ pub(crate) fn run(mut command: Command, limit: Duration) -> Said {
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             child.kill().unwrap();
-            panic!(
-                "{command:?} did not end: {:?}",
-                child.wait_with_output()
-            );
+            panic!("{command:?} did not end: {:?}", child.wait_with_output());
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -16,7 +16,8 @@ use worker_api::scoreboard::{RequestUnderway, Row, RowSnapshot, Scoreboard};
 use crate::config::Owner;
 use crate::fleet::{Generation, Order, SpawnFailure, WorkerId};
 use crate::sys::channel::Channel;
-use crate::sys::notify::{NotifySocket, RunDirectory};
+use crate::sys::notify::NotifySocket;
+use crate::sys::run_directory::RunDirectory;
 use crate::sys::spawn::{Child, Launch, SpawnError, Step, end, spawn};
 
 use super::spec::{Identity, Spec};

@@ -11,5 +11,6 @@ pub mod listener;
 pub mod notify;
 pub mod pidfile;
 pub mod process;
+pub mod run_directory;
 pub mod signals;
 pub mod spawn;

@@ -1,117 +1,22 @@
 //! `NOTIFY_SOCKET`: a datagram socket a worker, for programs that speak sd_notify(3).
 
 use std::ffi::OsString;
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt,
 };
-use rustix::fs::FlockOperation;
 use socket2::{Domain, SockAddr, Socket, Type};
 use worker_api::message::MAX_MESSAGE;
 
 use super::channel::Received;
-use super::process::chance;
+use super::run_directory::RunDirectory;
 use crate::config::Owner;
-
-/// Where notify sockets live: a private folder, where one can be written.
-#[derive(Debug)]
-pub struct RunDirectory {
-    path: Option<PathBuf>,
-    /// Says that the folder is in use, for as long as the master lives.
-    _lock: Option<File>,
-    /// Makes abstract names unique: the containers of a pod share them, and in
-    /// each the master may be PID 1.
-    token: u64,
-}
-
-impl RunDirectory {
-    /// A new folder that only this user can look into, in the first place that
-    /// allows it; else none, and sockets get abstract names, which some
-    /// clients cannot reach.
-    #[must_use]
-    pub fn create() -> Self {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute());
-        let mut places = vec![
-            PathBuf::from("/run"),
-            std::env::temp_dir(),
-            PathBuf::from("/dev/shm"),
-        ];
-        // The workers of root may be others, to whom root's own folder is closed.
-        let at = if nix::unistd::geteuid().is_root() {
-            places.len()
-        } else {
-            0
-        };
-        places.splice(at..at, runtime);
-        let templates = places.iter().map(|place| place.join("gracefork-XXXXXX"));
-        // A socket's path has 108 bytes at most (unix(7)), the file's name included.
-        let mut fitting = templates.filter(|template| template.as_os_str().len() < 80);
-        let made = fitting.find_map(|template| {
-            let path = nix::unistd::mkdtemp(&template).ok()?;
-            let lock = File::open(&path).ok()?;
-            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
-            template.parent().map(sweep);
-            Some((path, lock))
-        });
-        let (path, lock) = made.unzip();
-        Self {
-            path,
-            _lock: lock,
-            token: chance(),
-        }
-    }
-
-    /// The folder, where there is one.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
-    }
-}
-
-/// Remove what killed masters of this user left behind: folders that nobody has locked.
-fn sweep(place: &Path) {
-    let own = nix::unistd::geteuid().as_raw();
-    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
-        let named = entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with("gracefork-");
-        let Ok(folder) = entry.metadata() else {
-            continue;
-        };
-        // One that is being made has no lock for a moment.
-        let aged = folder
-            .modified()
-            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_secs(60)));
-        if !named || !aged || !folder.is_dir() || folder.uid() != own {
-            continue;
-        }
-        let Ok(lock) = File::open(entry.path()) else {
-            continue;
-        };
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-impl Drop for RunDirectory {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // What is left in it belongs to nobody any more.
-            let _ = std::fs::remove_dir_all(path);
-        }
-    }
-}
 
 /// The master's end: it only receives.
 #[derive(Debug)]
@@ -131,12 +36,12 @@ impl NotifySocket {
     /// When it cannot be made or bound, or given away.
     pub fn bind(directory: &RunDirectory, worker: u64, owner: Option<&Owner>) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::DGRAM.cloexec().nonblocking(), None)?;
-        let path = directory
-            .path()
-            .map(|directory| directory.join(format!("notify-{worker}")));
+        let path = directory.path_for(worker).filter(|path| {
+            let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));
+            bound.map_err(|error| not_there(path, &error)).is_ok()
+        });
         let name = match &path {
             Some(path) => {
-                socket.bind(&SockAddr::unix(path)?)?;
                 if let (Some(owner), Some(folder)) = (owner, path.parent()) {
                     give(path, owner)?;
                     // To pass through, not to look into.
@@ -145,7 +50,7 @@ impl NotifySocket {
                 path.clone().into_os_string()
             }
             None => {
-                let name = format!("gracefork-{:016x}-notify-{worker}", directory.token);
+                let name = directory.name_for(worker);
                 socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
                 format!("@{name}").into()
             }
@@ -211,6 +116,15 @@ impl NotifySocket {
     }
 }
 
+fn not_there(path: &Path, error: &io::Error) {
+    let path = path.display();
+    tracing::warn!(
+        %path,
+        %error,
+        "NOTIFY_SOCKET gets an abstract name, which some clients cannot reach"
+    );
+}
+
 /// Lets a worker of another user write to its socket. Without CAP_CHOWN anybody can who finds it, in a
 /// folder that nobody can look into; whose messages are heard is another matter.
 fn give(path: &Path, owner: &Owner) -> io::Result<()> {
@@ -272,24 +186,26 @@ mod tests {
 
     #[test]
     fn without_a_folder_the_name_is_abstract() {
-        let nowhere = RunDirectory {
-            path: None,
-            _lock: None,
-            token: 1,
-        };
-        let socket = NotifySocket::bind(&nowhere, 8, None).unwrap();
+        let socket = NotifySocket::bind(&RunDirectory::nowhere(), 8, None).unwrap();
         assert!(socket.name().to_string_lossy().starts_with("@gracefork-"));
     }
 
     #[test]
-    fn nothing_is_left_behind() {
+    fn where_the_folder_has_gone_the_name_is_abstract() {
         let directory = RunDirectory::create();
-        let path = directory.path().unwrap().to_owned();
+        let path = directory.path_for(9).unwrap();
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         let socket = NotifySocket::bind(&directory, 9, None).unwrap();
-        assert!(path.join("notify-9").exists());
+        assert!(socket.name().to_string_lossy().starts_with("@gracefork-"));
+    }
+
+    #[test]
+    fn a_socket_is_gone_when_it_is_dropped() {
+        let directory = RunDirectory::create();
+        let path = directory.path_for(9).unwrap();
+        let socket = NotifySocket::bind(&directory, 9, None).unwrap();
+        assert!(path.exists());
         drop(socket);
-        assert!(!path.join("notify-9").exists());
-        drop(directory);
         assert!(!path.exists());
     }
 }
