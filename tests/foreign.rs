@@ -41,6 +41,54 @@ fn pythons_own_http_server_runs_unchanged() {
     server.shut_down();
 }
 
+/// It starts the server and waits for it, as many images do: a shell passes no signal on, and does
+/// not outlive one itself.
+fn behind_a_shell(script: &str) -> Builder {
+    let server = python(script);
+    let mut line = Program::new("/bin/sh").arg("-c").arg("\"$@\"; true");
+    line = line.arg("sh").arg(server.path.to_str().unwrap());
+    line.args.extend(server.args);
+    Builder::new(line).silent().workers(1)
+}
+
+#[test]
+fn a_server_behind_a_shell_finishes_what_it_has() {
+    let server = behind_a_shell("plain.py").start();
+    let mut connection = server.connect();
+    connection.send_get("/slow/2").unwrap();
+    server.wait_log(&["takes its time"]);
+    server.signal(Signal::TERM);
+    assert_eq!(connection.read_response().unwrap().status, 200);
+    server.expect_exit(0);
+    server.wait_log(&["what it started is told to stop", "SIGTERM"]);
+    assert_eq!(server.log.count(&["killed"]), 0);
+}
+
+#[test]
+fn a_server_behind_a_shell_finishes_what_it_has_in_a_reload() {
+    let server = behind_a_shell("plain.py").start();
+    let old = server.watch_workers().remove(0);
+    let mut connection = server.connect();
+    connection.send_get("/slow/3").unwrap();
+    server.wait_log(&["takes its time"]);
+    server.signal(Signal::HUP);
+    assert_eq!(connection.read_response().unwrap().status, 200);
+    server.wait_gone(&old);
+    server.wait_status("the new one alone", |status| {
+        status.generation == 2 && status.workers.len() == 1
+    });
+    server.shut_down();
+}
+
+#[test]
+fn a_server_behind_a_shell_that_does_not_end_is_forced() {
+    let server = behind_a_shell("swallow.py").drain_timeout("1s").start();
+    server.signal(Signal::TERM);
+    server.wait_log(&["swallows signal 15"]);
+    server.expect_exit(5);
+    server.assert_no_leftovers();
+}
+
 fn serves_and_ends(server: crate::harness::Server) {
     let load = Load::start(&server.target);
     load.wait_for(100);

@@ -111,19 +111,29 @@ impl EventLoop {
             return;
         };
         let pid = process.pid;
-        let ours = process.killed;
-        let hosted = process
-            .is_hosted
-            .then_some((process.slot, process.generation));
+        if process.outlived.is_some() || self.has_survivors(id) {
+            return;
+        }
         if let Err(error) = crate::sys::signals::kill_group(pid) {
             warn!(
                 pid = Pid::as_raw(Some(pid)),
                 "what a worker left behind could not be killed: {error}"
             );
         }
-        let Some(end) = process::reap(pid) else {
+        if let Some(end) = process::reap(pid) {
+            self.bury(id, end);
+        }
+    }
+
+    /// A worker is dead and reaped.
+    pub(super) fn bury(&mut self, id: WorkerId, end: End) {
+        let Some(process) = self.crew.get_mut(id) else {
             return;
         };
+        let (pid, ours) = (process.pid, process.killed);
+        let hosted = process
+            .is_hosted
+            .then_some((process.slot, process.generation));
         let death = self.death_of(end, ours);
         // Before the core hears of it: it may fill the row anew.
         if let Some(last) = self.crew.get_mut(id).and_then(Process::close_row) {

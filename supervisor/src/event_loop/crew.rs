@@ -17,7 +17,9 @@ use crate::config::Owner;
 use crate::fleet::{Generation, Order, SpawnFailure, WorkerId};
 use crate::sys::channel::Channel;
 use crate::sys::notify::NotifySocket;
+use crate::sys::process::End;
 use crate::sys::run_directory::RunDirectory;
+use crate::sys::signals;
 use crate::sys::spawn::{Child, Launch, SpawnError, Step, end, spawn};
 
 use super::spec::{Identity, Spec};
@@ -74,6 +76,10 @@ pub(super) struct Process {
     pub(super) notify: Option<NotifySocket>,
     /// We killed it; the kernel's OOM killer did not.
     pub(super) killed: bool,
+    /// The last signal that it got from us.
+    pub(super) sent: Option<i32>,
+    /// How its first process ended, while others of its group go on with its work.
+    pub(super) outlived: Option<End>,
     /// Frames that made no sense are told once.
     pub(super) garbled: bool,
     child: Child,
@@ -268,6 +274,8 @@ impl Process {
             channel,
             notify: None,
             killed: false,
+            sent: None,
+            outlived: None,
             garbled: false,
             child,
             died_with: (0, Vec::new()),
@@ -292,8 +300,12 @@ impl Process {
         }
     }
 
-    pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
-        crate::sys::signals::send(&self.child.pidfd, signal)
+    pub(super) fn signal(&mut self, signal: i32) -> io::Result<()> {
+        self.sent = Some(signal);
+        match self.outlived {
+            None => signals::send(&self.child.pidfd, signal),
+            Some(_) => signals::send_to_group(self.pid, signal),
+        }
     }
 
     /// Kill the worker and all that it started in its process group.
@@ -301,7 +313,7 @@ impl Process {
         self.killed = true;
         // It may have left the group that it led.
         self.signal(SIGKILL)?;
-        crate::sys::signals::kill_group(self.pid)
+        signals::kill_group(self.pid)
     }
 
     fn register(&self, id: WorkerId, registry: &Registry) -> io::Result<()> {

@@ -10,6 +10,7 @@ mod host;
 mod narrate;
 mod reload;
 pub mod spec;
+mod survivors;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -348,6 +349,7 @@ impl EventLoop {
                 debug!(pid = Pid::as_raw(Some(pid)), ?end, "orphan reaped");
             }
         }
+        self.look_after_survivors();
     }
 
     /// Tell the core, and do what it answers.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 
 /// Become the parent of every descendant whose own parent dies. PID 1 is that anyway.
 ///
@@ -79,6 +79,42 @@ fn wait_without_reaping(kind: libc::idtype_t, id: libc::id_t) -> Option<Option<P
         let found = libc::waitid(kind, id, &raw mut child, flags) == 0;
         found.then(|| Pid::from_raw(child.si_pid()))
     }
+}
+
+/// How this child of ours ended that is dead, and not reaped yet.
+#[must_use]
+pub fn end_of_dead(child: Pid) -> Option<End> {
+    let id = WaitId::Pid(child);
+    let flags = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = rustix::process::waitid(id, flags).ok()??;
+    match status.terminating_signal() {
+        Some(signal) => Some(End::Killed(signal, status.dumped())),
+        None => status.exit_status().map(End::Exited),
+    }
+}
+
+/// Whether the process group of this dead leader has others in it that live, by proc(5) `stat`.
+#[must_use]
+pub fn has_others_in_group(leader: Pid) -> bool {
+    let leader = Pid::as_raw(Some(leader)).to_string();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = processes.filter_map(|process| std::fs::read(process.path().join("stat")).ok());
+    stats.into_iter().any(|stat| {
+        let stat = String::from_utf8_lossy(&stat);
+        // The name before them may hold anything, brackets and blanks included.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let mut fields = fields.split_ascii_whitespace();
+        let lives = fields
+            .next()
+            .is_some_and(|state| !matches!(state, "Z" | "X"));
+        lives && fields.nth(1) == Some(leader.as_str())
+    })
+}
+
+/// Whether there is such a process group, zombies included.
+#[must_use]
+pub fn group_lives(leader: Pid) -> bool {
+    rustix::process::test_kill_process_group(leader) != Err(rustix::io::Errno::SRCH)
 }
 
 /// Reap one child; `None` when it still lives or is not ours.

@@ -57,6 +57,16 @@ pub fn kill_group(leader: Pid) -> io::Result<()> {
     }
 }
 
+/// Send a signal to everything in the process group that a worker leads or led.
+///
+/// # Errors
+/// Those of kill(2); an empty group is one.
+pub fn send_to_group(leader: Pid, signal: i32) -> io::Result<()> {
+    let signal = nix::sys::signal::Signal::try_from(signal)?;
+    let leader = nix::unistd::Pid::from_raw(Pid::as_raw(Some(leader)));
+    Ok(nix::sys::signal::killpg(leader, signal)?)
+}
+
 /// The name of a signal, for people: `SIGSEGV`.
 #[must_use]
 pub fn name(signal: i32) -> String {
