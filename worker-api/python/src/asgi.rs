@@ -14,6 +14,7 @@ mod fields;
 mod frames;
 mod handshake;
 mod ready;
+mod receiving;
 mod runner;
 mod scope;
 mod site;

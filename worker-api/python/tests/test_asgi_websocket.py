@@ -41,6 +41,31 @@ async def echo(scope, receive, send):
         del message["type"]
         await send({"type": "websocket.send", **message})
 
+async def counts(scope, receive, send):
+    await accept(receive, send)
+    task = asyncio.create_task(receive())
+    task.cancel()
+    await asyncio.wait([task])
+    heard = []
+    while heard[-1:] != ["end"]:
+        try:
+            heard.append((await asyncio.wait_for(receive(), 0.001))["text"])
+        except asyncio.TimeoutError:
+            # Long enough for the next message, and a timer that is due with it.
+            time.sleep(0.002)
+    await send({"type": "websocket.send", "text": " ".join(heard)})
+
+async def two_wait(scope, receive, send):
+    await accept(receive, send)
+    first, second = (asyncio.create_task(receive()) for _ in range(2))
+    await asyncio.sleep(0)
+    print("two wait", flush=True)
+    while not first.done():
+        await asyncio.sleep(0)
+        # In the very turn in which it was woken.
+        first.cancel()
+    await send({"type": "websocket.send", "text": (await second)["text"]})
+
 async def scope(scope, receive, send):
     await accept(receive, send, subprotocol="b", headers=[(b"x-one", b"1")])
     await send({"type": "websocket.send", "text": repr(scope)})
@@ -228,6 +253,20 @@ class WebSockets(PodCase):
         socket.send(0, "two ", final=False)
         socket.send(0, "three")
         self.assertEqual(socket.receive(), (TEXT, b"one two three"))
+
+    def test_a_receive_that_is_cancelled_takes_no_message(self):
+        socket = self.open("/counts")
+        numbers = [str(number) for number in range(300)]
+        for text in [*numbers, "end"]:
+            socket.send(TEXT, text)
+            time.sleep(0.001)
+        self.assertEqual(socket.receive(), (TEXT, " ".join([*numbers, "end"]).encode()))
+
+    def test_the_message_of_one_that_is_cancelled_is_the_next_ones(self):
+        socket = self.open("/two_wait")
+        self.running.until_written("two wait")
+        socket.send(TEXT, "hello")
+        self.assertEqual(socket.receive(), (TEXT, b"hello"))
 
     def test_the_scope_names_subprotocols_and_the_answer_the_chosen_one(self):
         socket = self.open("/scope?x=1", "sec-websocket-protocol: a, b\r\n")

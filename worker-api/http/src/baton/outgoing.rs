@@ -43,6 +43,7 @@ impl Body for Outgoing {
             Self::Bytes(bytes) => std::mem::take(bytes),
             Self::Pipe(receiver, left) => match ready!(receiver.poll(cx)) {
                 None if left.is_some_and(|left| left > 0) => {
+                    ready!(receiver.poll_written(cx));
                     let error = "the app's response is shorter than it said";
                     return Poll::Ready(Some(Err(io::Error::other(error))));
                 }

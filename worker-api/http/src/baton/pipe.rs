@@ -36,6 +36,8 @@ struct Shared {
     /// Where the sender must not block.
     sender: Option<Waker>,
     trailers: Option<HeaderMap>,
+    /// The receiver has taken a chunk since it last had to wait.
+    unwritten: bool,
 }
 
 /// The call's end. Dropped without [`end`](Sender::end), the response is cut off.
@@ -122,6 +124,7 @@ impl Receiver {
     pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let mut shared = self.0.lock();
         if let Some(chunk) = shared.chunks.pop_front() {
+            shared.unwritten = true;
             let was_full = shared.len >= FULL;
             shared.len -= chunk.len();
             if was_full && shared.len < FULL {
@@ -132,16 +135,31 @@ impl Receiver {
             return Poll::Ready(Some(Ok(chunk)));
         }
         match shared.end.take() {
+            Some(Err(error)) if shared.unwritten => {
+                shared.end = Some(Err(error));
+                shared.wait_for_the_writer(cx)
+            }
             Some(Err(error)) => Poll::Ready(Some(Err(error))),
             Some(Ok(())) => {
                 shared.end = Some(Ok(()));
                 Poll::Ready(None)
             }
             None => {
+                shared.unwritten = false;
                 shared.receiver = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
+    }
+
+    /// As for an end that is bad, for one that is bad where the receiver is: pending at first if a
+    /// chunk may not be written yet.
+    pub(super) fn poll_written(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut shared = self.0.lock();
+        if shared.unwritten {
+            return shared.wait_for_the_writer(cx);
+        }
+        Poll::Ready(())
     }
 
     /// What comes after the last chunk.
@@ -165,6 +183,16 @@ impl Drop for Receiver {
         };
         drop(left);
         self.0.make_room(sender);
+    }
+}
+
+impl Shared {
+    /// Whoever writes an answer that ends badly drops what it has not written yet; it writes when it
+    /// has to wait.
+    fn wait_for_the_writer<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        self.unwritten = false;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

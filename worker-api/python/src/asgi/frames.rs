@@ -193,11 +193,6 @@ impl Frames {
         self.flush();
     }
 
-    /// How it ends, if it does.
-    pub(super) fn close_of(&self) -> Option<Close> {
-        self.end.clone()
-    }
-
     /// Whether all that came was received.
     pub(super) fn is_read(&self) -> bool {
         self.inbox.is_empty()

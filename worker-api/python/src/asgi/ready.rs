@@ -1,6 +1,8 @@
 //! Awaitables that cost next to nothing: what is known already is given without a future.
 #![expect(unsafe_code, reason = "steps an iterator by CPython's own function")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -41,14 +43,15 @@ impl Done {
     fn close(&self) {}
 }
 
-/// Awaited, it is done at once, with a value.
+/// Awaited, it gives the loop one turn, and is done.
+#[derive(Default)]
 #[pyclass(frozen, module = "gracefork._gracefork")]
-pub(super) struct Ready {
-    pub(super) value: Py<PyAny>,
+pub(super) struct Pause {
+    has_begun: AtomicBool,
 }
 
 #[pymethods]
-impl Ready {
+impl Pause {
     fn __await__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -57,12 +60,13 @@ impl Ready {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
-        Err(stop(py, self.value.bind(py)))
+    fn __next__(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        (!self.has_begun.swap(true, Ordering::Relaxed)).then(|| py.None())
     }
 
-    fn send(&self, py: Python<'_>, _value: Bound<'_, PyAny>) -> PyResult<()> {
-        Err(stop(py, self.value.bind(py)))
+    fn send(&self, py: Python<'_>, _value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.__next__(py)
+            .ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     #[pyo3(signature = (error, value=None, traceback=None))]
@@ -162,7 +166,7 @@ pub(super) fn step<'py>(
 
 /// The exception that ends an iterator with a value, which is no tuple: those would be taken for
 /// its arguments.
-fn stop(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyErr {
+pub(super) fn stop(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyErr {
     // SAFETY: the interpreter is attached, and both are objects that are alive.
     unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
     PyErr::fetch(py)

@@ -1,6 +1,5 @@
 //! One HTTP request and its answer, as the app sees them: `receive` and `send`.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -13,11 +12,15 @@ use pyo3::types::{PyBytes, PyDict};
 use worker_http::hosted::{Inquiry, Reply, RequestBody};
 
 use super::answer::{kind_of, too_late, unexpected};
-use super::ready::{Ready, Waiting};
+use super::ready::{Pause, Waiting};
+use super::receiving::{Inbox, Receivers, Receiving};
 use super::runner::{End, Finish};
 use super::site::Site;
 use super::speech::Speech;
-use super::waits::{comes_of_os_error, forget_cancelled, resolve};
+use super::waits::{comes_of_os_error, resolve, try_lock};
+
+/// So many messages to a client that has gone an app may send before it is told.
+const UNHEARD: u32 = 100;
 
 /// See the module.
 #[pyclass(frozen, module = "gracefork._gracefork")]
@@ -31,10 +34,16 @@ struct State {
     body: Option<RequestBody>,
     /// Until the app has ended.
     answer: Option<(Reply, Speech)>,
-    /// Futures of those who wait in `receive`.
-    receivers: VecDeque<Py<PyAny>>,
+    /// What came while somebody waited, until somebody takes it.
+    came: Option<Next>,
+    /// Those who wait in `receive`.
+    receivers: Receivers,
+    /// All is said: there is nothing to receive any more.
+    is_over: bool,
     /// Futures of those who wait in `send`.
     senders: Vec<Py<PyAny>>,
+    /// How many messages of the app came when the client had gone.
+    unheard: u32,
 }
 
 /// What is next in `receive`.
@@ -47,21 +56,7 @@ enum Next {
 #[pymethods]
 impl Talk {
     fn receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let (py, this) = (slf.py(), slf.get());
-        let mut state = this.lock();
-        forget_cancelled(py, &mut state.receivers)?;
-        if state.receivers.is_empty() {
-            match this.next(slf, &mut state)? {
-                Next::Wait => {}
-                next => {
-                    let value = next.message(py)?.unbind();
-                    return Ok(Bound::new(py, Ready { value })?.into_any());
-                }
-            }
-        }
-        let future = this.site.create_future(py)?;
-        state.receivers.push_back(future.clone().unbind());
-        Ok(Bound::new(py, Waiting::new(&future)?)?.into_any())
+        Receiving::of(slf.py(), Inbox::Talk(slf.clone().unbind())).map(Bound::into_any)
     }
 
     fn send<'py>(
@@ -71,19 +66,27 @@ impl Talk {
         let (py, this) = (slf.py(), slf.get());
         let kind = kind_of(message)?;
         let kind = kind.to_str()?;
-        let mut state = this.lock();
+        let mut state = this.try_lock()?;
+        let state = &mut *state;
         let Some((reply, speech)) = &mut state.answer else {
             return Err(too_late(kind));
         };
         if !speech.is_complete() && reply.is_gone() {
-            return Err(PyOSError::new_err("the client has gone away"));
+            // Before version 2.4 of the specification this is no error: what the app does after its
+            // answer, it is to do. But the loop has its turn, and a stream without an end gets one.
+            state.unheard += 1;
+            if state.unheard > UNHEARD {
+                return Err(PyOSError::new_err("the client has gone away"));
+            }
+            return Ok(Bound::new(py, Pause::default())?.into_any());
         }
         let what = kind
             .strip_prefix("http.response.")
             .ok_or_else(|| unexpected(kind, "one of an HTTP response"))?;
         speech.say(reply, kind, what, message)?;
         if speech.is_complete() {
-            state.tell_receivers(py)?;
+            state.is_over = true;
+            state.receivers.wake_all(py)?;
         } else if !speech.has_room() {
             let waker = this.waker(slf)?;
             if speech.poll_room(&Context::from_waker(&waker)).is_pending() {
@@ -105,8 +108,11 @@ impl Talk {
         let state = State {
             body: Some(inquiry.body),
             answer: Some((inquiry.reply, speech)),
-            receivers: VecDeque::new(),
+            came: None,
+            receivers: Receivers::default(),
+            is_over: false,
             senders: Vec::new(),
+            unheard: 0,
         };
         Self {
             site: Arc::clone(site),
@@ -114,8 +120,54 @@ impl Talk {
         }
     }
 
+    /// The next message, if there is one; else those who wait are woken when there is.
+    pub(super) fn take<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (py, this) = (slf.py(), slf.get());
+        let next = {
+            let mut state = this.try_lock()?;
+            let next = match state.came.take() {
+                Some(came) => came,
+                None => this.next(slf, &mut state)?,
+            };
+            if !matches!(next, Next::Wait) {
+                this.wake_receiver(slf, &mut state)?;
+            }
+            next
+        };
+        match next {
+            Next::Wait => Ok(None),
+            next => next.message(py).map(Some),
+        }
+    }
+
+    /// A future for whoever waits for the next message.
+    pub(super) fn wait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        let future = this.site.create_future(slf.py())?;
+        this.try_lock()?.receivers.add(&future);
+        Ok(future)
+    }
+
+    /// Wakes the first of those who wait, if there is something for it.
+    fn wake_receiver(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<()> {
+        let py = slf.py();
+        if !state.receivers.are_waiting(py)? {
+            return Ok(());
+        }
+        if state.came.is_none() {
+            match self.next(slf, state)? {
+                Next::Wait => return Ok(()),
+                next => state.came = Some(next),
+            }
+        }
+        state.receivers.wake_first(py)
+    }
+
     /// What is next to receive; those who wait are woken when there is more.
     fn next(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<Next> {
+        if state.is_over {
+            return Ok(Next::Disconnect);
+        }
         if let Some(body) = state.body.take() {
             return self.next_of_body(slf, state, body);
         }
@@ -174,7 +226,7 @@ impl Talk {
         Ok(self.site.driver()?.waker(move || {
             Python::attach(|py| {
                 let slf = slf.bind(py);
-                if let Err(error) = slf.get().look_after(slf) {
+                if let Err(error) = Self::look_after(slf) {
                     error.write_unraisable(py, None);
                 }
             });
@@ -182,26 +234,19 @@ impl Talk {
     }
 
     /// Something has come, or gone.
-    fn look_after(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let mut state = self.lock();
+    pub(super) fn look_after(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let Ok(mut state) = this.try_lock() else {
+            this.waker(slf)?.wake();
+            return Ok(());
+        };
         let state = &mut *state;
-        while let Some(first) = state.receivers.front() {
-            let first = first.bind(py).clone();
-            if !first.call_method0(intern!(py, "done"))?.is_truthy()? {
-                let message = match self.next(slf, state)? {
-                    Next::Wait => break,
-                    next => next.message(py)?,
-                };
-                resolve(&first, &message)?;
-            }
-            state.receivers.pop_front();
-        }
+        this.wake_receiver(slf, state)?;
         if state.senders.is_empty() {
             return Ok(());
         }
         if let Some((_, speech)) = &state.answer {
-            let waker = self.waker(slf)?;
+            let waker = this.waker(slf)?;
             if speech.poll_room(&Context::from_waker(&waker)).is_pending() {
                 return Ok(());
             }
@@ -217,8 +262,10 @@ impl Talk {
         let (answer, told) = {
             let mut state = self.lock();
             state.body = None;
+            state.came = None;
             state.senders.clear();
-            (state.answer.take(), state.tell_receivers(py))
+            state.is_over = true;
+            (state.answer.take(), state.receivers.wake_all(py))
         };
         if let Err(error) = told {
             error.write_unraisable(py, None);
@@ -247,6 +294,12 @@ impl Talk {
         speech.close(reply);
     }
 
+    /// For the app, which may come here while it is here already: what Python's collector ends in
+    /// the middle of it is the app's code.
+    fn try_lock(&self) -> PyResult<MutexGuard<'_, State>> {
+        try_lock(&self.state)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,16 +315,6 @@ impl Finish for Closing {
         if let End::Left(error) = end {
             talk.site.leave(py, error);
         }
-    }
-}
-
-impl State {
-    /// All is said: who still waits to receive has nothing to wait for.
-    fn tell_receivers(&mut self, py: Python<'_>) -> PyResult<()> {
-        while let Some(receiver) = self.receivers.pop_front() {
-            resolve(receiver.bind(py), &Next::Disconnect.message(py)?)?;
-        }
-        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the app waits in, and why it comes to no good end.
 
-use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -34,13 +34,13 @@ pub(super) fn comes_of_os_error(py: Python<'_>, error: &PyErr) -> bool {
     false
 }
 
-/// Forgets those who wait first and were cancelled: nobody waits in them any more.
-pub(super) fn forget_cancelled(py: Python<'_>, waiting: &mut VecDeque<Py<PyAny>>) -> PyResult<()> {
-    while let Some(first) = waiting.front() {
-        if !first.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
-            break;
-        }
-        waiting.pop_front();
+/// Locks what no other thread holds for long, and this one perhaps: that is an error then.
+pub(super) fn try_lock<T>(state: &Mutex<T>) -> PyResult<MutexGuard<'_, T>> {
+    match state.try_lock() {
+        Ok(state) => Ok(state),
+        Err(TryLockError::Poisoned(state)) => Ok(state.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err(
+            "receive() or send() is called in the middle of a call of it",
+        )),
     }
-    Ok(())
 }

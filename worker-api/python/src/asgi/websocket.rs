@@ -1,6 +1,5 @@
 //! One WebSocket, as the app sees it: `receive` and `send`.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -17,11 +16,12 @@ use super::answer::{fields, kind_of, unexpected};
 use super::events::{close_of, connecting, disconnected, message_of, protocol_of, received};
 use super::frames::{Came, Close, Frames};
 use super::handshake::{Offer, forbidden};
-use super::ready::{Ready, Waiting};
+use super::ready::Waiting;
+use super::receiving::{Inbox, Receivers, Receiving};
 use super::runner::{End, Finish};
 use super::site::Site;
 use super::speech::Speech;
-use super::waits::{comes_of_os_error, forget_cancelled, resolve};
+use super::waits::{comes_of_os_error, resolve, try_lock};
 
 /// See the module.
 #[pyclass(frozen, module = "gracefork._gracefork")]
@@ -38,8 +38,10 @@ struct State {
     reply: Option<Reply>,
     /// Its place among the site's sockets, while it is open.
     place: Option<usize>,
-    /// Futures of those who wait in `receive`.
-    receivers: VecDeque<Py<PyAny>>,
+    /// What came while somebody waited, until somebody takes it.
+    came: Option<Py<PyAny>>,
+    /// Those who wait in `receive`.
+    receivers: Receivers,
     /// Futures of those who wait in `send`.
     senders: Vec<Py<PyAny>>,
     /// Handle of the next [`beat`](Socket::beat).
@@ -61,18 +63,7 @@ enum Stage {
 #[pymethods]
 impl Socket {
     fn receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let (py, this) = (slf.py(), slf.get());
-        let mut state = this.lock();
-        forget_cancelled(py, &mut state.receivers)?;
-        if state.receivers.is_empty()
-            && let Some(message) = this.next(slf, &mut state)?
-        {
-            let value = message.unbind();
-            return Ok(Bound::new(py, Ready { value })?.into_any());
-        }
-        let future = this.site.create_future(py)?;
-        state.receivers.push_back(future.clone().unbind());
-        Ok(Bound::new(py, Waiting::new(&future)?)?.into_any())
+        Receiving::of(slf.py(), Inbox::Socket(slf.clone().unbind())).map(Bound::into_any)
     }
 
     fn send<'py>(
@@ -81,9 +72,9 @@ impl Socket {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         let kind = kind_of(message)?;
-        let mut state = this.lock();
+        let mut state = this.try_lock()?;
         let state = &mut *state;
-        this.take(slf, state, kind.to_str()?, message)?;
+        this.hear(slf, state, kind.to_str()?, message)?;
         if let Stage::Open(frames) = &mut state.stage
             && !frames.flush()
         {
@@ -114,7 +105,7 @@ impl Socket {
             this.begin_to_listen(slf, &mut state)?;
         }
         // It may have read something.
-        this.look_after(slf)
+        Self::look_after(slf)
     }
 }
 
@@ -125,13 +116,51 @@ impl Socket {
             has_begun: false,
             reply: Some(inquiry.reply),
             place: None,
-            receivers: VecDeque::new(),
+            came: None,
+            receivers: Receivers::default(),
             senders: Vec::new(),
             next_beat: None,
         };
         Self {
             site: Arc::clone(site),
             state: Mutex::new(state),
+        }
+    }
+
+    /// The next message, if there is one; else those who wait are woken when there is.
+    pub(super) fn take<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (py, this) = (slf.py(), slf.get());
+        let mut state = this.try_lock()?;
+        let next = match state.came.take() {
+            Some(came) => Some(came.into_bound(py)),
+            None => this.next(slf, &mut state)?,
+        };
+        if next.is_some() {
+            this.wake_receiver(slf, &mut state)?;
+        }
+        Ok(next)
+    }
+
+    /// A future for whoever waits for the next message.
+    pub(super) fn wait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        let future = this.site.create_future(slf.py())?;
+        this.try_lock()?.receivers.add(&future);
+        Ok(future)
+    }
+
+    /// Wakes the first of those who wait, if there is something for it.
+    fn wake_receiver(&self, slf: &Bound<'_, Self>, state: &mut State) -> PyResult<()> {
+        let py = slf.py();
+        if !state.receivers.are_waiting(py)? {
+            return Ok(());
+        }
+        if state.came.is_none() {
+            state.came = self.next(slf, state)?.map(Bound::unbind);
+        }
+        match state.came {
+            Some(_) => state.receivers.wake_first(py),
+            None => Ok(()),
         }
     }
 
@@ -165,7 +194,7 @@ impl Socket {
     }
 
     /// Takes a message of the app.
-    fn take(
+    fn hear(
         &self,
         slf: &Bound<'_, Self>,
         state: &mut State,
@@ -294,7 +323,7 @@ impl Socket {
         Ok(self.site.driver()?.waker(move || {
             Python::attach(|py| {
                 let slf = slf.bind(py);
-                if let Err(error) = slf.get().look_after(slf) {
+                if let Err(error) = Self::look_after(slf) {
                     error.write_unraisable(py, None);
                 }
             });
@@ -302,34 +331,28 @@ impl Socket {
     }
 
     /// Something has come, or gone.
-    fn look_after(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let mut state = self.lock();
+    pub(super) fn look_after(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let Ok(mut state) = this.try_lock() else {
+            this.waker(slf)?.wake();
+            return Ok(());
+        };
         let state = &mut *state;
-        self.open(slf, state)?;
+        this.open(slf, state)?;
         let has_left = match &mut state.stage {
             Stage::Open(frames) => {
                 let goes_on = frames.pump();
                 let has_left = frames.flush();
                 if !goes_on && frames.is_read() {
                     let close = frames.end_at_once();
-                    self.end(py, state, close);
+                    this.end(py, state, close);
                 }
                 has_left
             }
             Stage::Accepted(..) => false,
             _ => true,
         };
-        while let Some(first) = state.receivers.front() {
-            let first = first.bind(py).clone();
-            if !first.call_method0(intern!(py, "done"))?.is_truthy()? {
-                match self.next(slf, state)? {
-                    Some(message) => resolve(&first, &message)?,
-                    None => break,
-                }
-            }
-            state.receivers.pop_front();
-        }
+        this.wake_receiver(slf, state)?;
         if has_left {
             for sender in state.senders.drain(..) {
                 resolve(sender.bind(py), py.None().bind(py))?;
@@ -342,7 +365,7 @@ impl Socket {
     pub(super) fn leave(&self, slf: &Bound<'_, Self>, close: Close) -> PyResult<()> {
         let mut state = self.lock();
         self.say_goodbye(slf, &mut state, close)?;
-        state.tell_receivers(slf.py())
+        state.receivers.wake_all(slf.py())
     }
 
     fn say_goodbye(&self, slf: &Bound<'_, Self>, state: &mut State, close: Close) -> PyResult<()> {
@@ -385,7 +408,7 @@ impl Socket {
         for sender in state.senders.drain(..) {
             resolve(sender.bind(py), py.None().bind(py))?;
         }
-        state.tell_receivers(py)
+        state.receivers.wake_all(py)
     }
 
     /// The connection is given back.
@@ -444,6 +467,11 @@ impl Socket {
         }
     }
 
+    /// For the app, as that of a [`Talk`](super::talk::Talk).
+    fn try_lock(&self) -> PyResult<MutexGuard<'_, State>> {
+        try_lock(&self.state)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -459,23 +487,5 @@ impl Finish for Closing {
         if let End::Left(error) = end {
             socket.get().site.leave(py, error);
         }
-    }
-}
-
-impl State {
-    /// It has ended: who still waits to receive is told so.
-    fn tell_receivers(&mut self, py: Python<'_>) -> PyResult<()> {
-        let close = match &mut self.stage {
-            Stage::Closed(close) => close.clone(),
-            Stage::Open(frames) => match frames.close_of() {
-                Some(close) => close,
-                None => return Ok(()),
-            },
-            _ => return Ok(()),
-        };
-        while let Some(receiver) = self.receivers.pop_front() {
-            resolve(receiver.bind(py), &disconnected(py, &close)?)?;
-        }
-        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What headers are called in an environ, and their values, made once where they come again.
 
-use http::HeaderName;
+use http::{HeaderName, header};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -10,6 +10,36 @@ use crate::text::latin1;
 const PLACES: usize = 256;
 /// A longer value is not kept.
 const LONGEST: usize = 256;
+
+/// Names that apps and frameworks ask for.
+const KNOWN: [HeaderName; 26] = [
+    header::ACCEPT,
+    header::ACCEPT_CHARSET,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::FORWARDED,
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::ORIGIN,
+    header::PRAGMA,
+    header::RANGE,
+    header::REFERER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::USER_AGENT,
+    header::VIA,
+];
 
 /// The names that a thread has met.
 pub(super) struct Names {
@@ -66,13 +96,23 @@ impl Names {
 
 impl Name {
     fn new(py: Python<'_>, name: &HeaderName) -> Self {
-        let key = key_of(name.as_str()).map(|key| PyString::intern(py, &key).unbind());
+        let key = key_of(name.as_str()).map(|key| key_object(py, name, &key).unbind());
         Self {
             name: name.clone(),
             key,
             bytes: Vec::new(),
             value: None,
         }
+    }
+}
+
+/// Where Python's interned strings live for ever, as on 3.12, a client could fill the memory with
+/// names of its own: only those that apps ask for are interned.
+fn key_object<'py>(py: Python<'py>, name: &HeaderName, key: &str) -> Bound<'py, PyString> {
+    if KNOWN.contains(name) {
+        PyString::intern(py, key)
+    } else {
+        PyString::new(py, key)
     }
 }
 
