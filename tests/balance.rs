@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::schedule::alone;
-use crate::harness::{Builder, Conn, Server, eventually};
+use crate::harness::{Builder, Conn, Server, Signal, eventually};
 
 const APART: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 4;
@@ -77,6 +77,48 @@ fn with_a_busy_worker_of_four() -> (u64, u64) {
     });
     server.shut_down();
     (open[busy.slot], open.into_iter().max().unwrap_or_default())
+}
+
+#[test]
+fn while_all_are_busy_new_connections_wait_for_whoever_is_free_first() {
+    let _alone = alone();
+    // The three others are in short calls most of the time: now and then all four are busy, and one
+    // of them for long. It takes one that nobody else takes for 100 ms, however that comes.
+    let mut rounds = (0..ROUNDS).map(|_| the_busy_one_gets_of_ninety());
+    assert!(rounds.any(|got| got == 0));
+}
+
+fn the_busy_one_gets_of_ninety() -> u64 {
+    let server = Builder::hello().workers(4).start();
+    let mut slow = open(&server);
+    slow.send_get("/slow/30").unwrap();
+    let status = server.wait_status("a busy worker", |status| {
+        status.workers.iter().any(|worker| worker.in_flight == 1)
+    });
+    let busy = status.workers.iter().find(|it| it.in_flight == 1).unwrap();
+    // It learns of its being busy a millisecond later.
+    thread::sleep(Duration::from_millis(100));
+    let kept: Vec<Conn> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..9)
+            .map(|_| {
+                scope.spawn(|| {
+                    let clients = (0..10).map(|_| {
+                        let mut client = server.connect();
+                        assert_eq!(client.get("/slow/0.008").unwrap().status, 200);
+                        client
+                    });
+                    clients.collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let kept = clients.into_iter().flat_map(|it| it.join().unwrap());
+        kept.collect()
+    });
+    let got = connections(&server)[busy.slot] - 1;
+    println!("the busy one got {got} of {}", kept.len());
+    server.signal(Signal::QUIT);
+    server.wait_exit();
+    got
 }
 
 #[test]

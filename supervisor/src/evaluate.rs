@@ -16,10 +16,10 @@ use crate::sys::process::End;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What evaluates it; the package brings it.
-const MODULE: [&str; 2] = ["-m", "gracefork._config"];
+const MODULE: &str = "_config";
 
 /// What prints it as TOML.
-const MIGRATION: [&str; 2] = ["-m", "gracefork._migrate"];
+const MIGRATION: &str = "_migrate";
 
 /// Tells the package where to import from, before all other places.
 const PYTHON_PATH: &str = "GRACEFORK_PYTHON_PATH";
@@ -39,7 +39,7 @@ pub fn migration(sources: &Sources) -> Result<Command, String> {
     })?;
     let (interpreter, _) = interpreter(&config)?;
     let mut program = Command::new(interpreter);
-    program.args(MIGRATION).arg(written);
+    program.args(config::run_module(MIGRATION)).arg(written);
     let path = config::search_path(&config.path, &config.chdir);
     program.env(PYTHON_PATH, path);
     Ok(program)
@@ -55,6 +55,7 @@ fn interpreter(config: &Unevaluated) -> Result<(PathBuf, App), String> {
     };
     let found = spec::interpreter(&config.executable, config.by_default, &app);
     let found = found.map_err(|problem| problem.to_string())?;
+    let found = std::path::absolute(&found).unwrap_or(found);
     Ok((found, app))
 }
 
@@ -85,12 +86,13 @@ impl Evaluation {
             ));
         }
         let (interpreter, app) = interpreter(&config)?;
-        let mut args = MODULE.map(str::to_owned).to_vec();
+        let mut args = config::run_module(MODULE).to_vec();
         args.push(name.clone());
         let mut env = spec::foreign_environment(&app);
         let path = config::search_path(&config.path, &config.chdir);
         env.push((PYTHON_PATH.into(), path));
-        let inquiry = Inquiry::start(&interpreter, &args, env, &app.chdir)
+        // As gunicorn does: what the file reads lies where gracefork was started.
+        let inquiry = Inquiry::start(&interpreter, &args, env, Path::new("."))
             .map_err(|error| format!("error: cannot run {}: {error}", interpreter.display()))?;
         Ok(Some(Self {
             name,

@@ -11,12 +11,15 @@ use super::visible::visible;
 
 /// What the master tells its workers, after the prefix. Not settings, so a gracefork that runs
 /// below another one does not take them for typing errors.
-pub(crate) const FOR_WORKERS: [&str; 25] = [
+pub(crate) const FOR_WORKERS: [&str; 28] = [
     "WORKER",
     "GENERATION",
     "CONTROL_FD",
     "HOST_FD",
     "HOST_FIRST",
+    "HOST_START",
+    "WRITE_TIMEOUT_USEC",
+    "PROXY_ALLOW_IPS",
     "PRELOAD",
     "WORKER_COUNT",
     "SCOREBOARD_FD",

@@ -49,7 +49,8 @@ pub use origin::Origin;
 pub use owner::Owner;
 pub use problem::{Problem, Problems};
 pub use python::{
-    Evaluated, Interface, Lifespan, Loop, Unevaluated, find_interpreter, search_path, unevaluated,
+    Evaluated, Interface, Lifespan, Loop, Unevaluated, find_interpreter, run_module, search_path,
+    unevaluated,
 };
 pub use script::Script;
 pub(crate) use visible::visible_lines;

@@ -145,7 +145,7 @@ pub struct Unevaluated {
     pub executable: PathBuf,
     /// Whether nobody chose it.
     pub by_default: bool,
-    /// Where it runs.
+    /// Where workers run; the program itself runs where gracefork was started.
     pub chdir: PathBuf,
     /// Folders to import from, before all others; they begin at `chdir`.
     pub path: Vec<PathBuf>,
@@ -202,6 +202,16 @@ pub fn unevaluated(sources: &Sources) -> Result<Option<Unevaluated>, Problems> {
         path: draft.python.path,
         env: draft.config.app.env.into_iter().collect(),
     }))
+}
+
+/// The arguments that have Python run the `main` of a module of the package. Not by `-m`, which has
+/// Python look into the working directory first: a `types.py` there would be taken for Python's own.
+#[must_use]
+pub fn run_module(module: &str) -> [String; 2] {
+    let code = format!(
+        "import sys\nif sys.path[:1] == ['']: del sys.path[0]\nfrom gracefork.{module} import main\nsys.exit(main(sys.argv[1:]))"
+    );
+    ["-c".to_owned(), code]
 }
 
 /// Folders to import from as the package takes them, absolute, with colons between.
@@ -310,10 +320,11 @@ impl Layers {
         chosen.find_map(|path| self.first_given(&[path]))
     }
 
-    /// gunicorn's own config file, where none is named.
+    /// gunicorn's own config file, where none is named. It may name the app.
     pub(crate) fn find_usual_file(&mut self) {
         let given = self.first_given(&["python.config"]).is_some();
-        if !given && self.hosts_python() && Path::new(USUAL_FILE).is_file() {
+        let may_be = self.draft.app.0.is_empty() || self.hosts_python();
+        if !given && may_be && Path::new(USUAL_FILE).is_file() {
             self.draft.python.config.0 = Some(Script::from(USUAL_FILE));
             let found = Origin::Derived("found in the working directory".to_owned());
             self.origins.insert("python.config", Place::of(found));

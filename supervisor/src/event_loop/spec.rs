@@ -195,6 +195,9 @@ impl Spec {
             "GRACEFORK_HOST_FIRST",
             u8::from(is_first).to_string().into(),
         );
+        if let Ok(here) = std::env::current_dir() {
+            set("GRACEFORK_HOST_START", here.into());
+        }
         set("GRACEFORK_APP", self.config.app.program.clone().into());
         set(
             "GRACEFORK_PRELOAD",

@@ -8,19 +8,28 @@ from collections.abc import Callable
 from typing import Any
 
 from ._fault import BAD_APP, Fault
-from ._orders import compose
+from ._orders import Leave, Orders, compose
 
 #: How long a request that is cancelled may take to end, in seconds. The lifespan ends after it, and
 #: all of it within what the master leaves a worker that is forced.
 _PATIENCE = 0.2
 
 
-def serve(native: Any, app: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Serves until the worker has drained. Raises `Fault` when the app cannot start."""
+def serve(
+    native: Any, app: Callable[..., Any], options: dict[str, Any], orders: Orders
+) -> None:
+    """Serves until the worker has drained. Raises `Fault` when the app cannot start, and `Leave`
+    when it is told to go meanwhile."""
     loop = _new_loop(os.environ.get("GRACEFORK_PYTHON_LOOP", "auto"))
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(_serve(native, app, loop, options))
+        try:
+            loop.run_until_complete(_serve(native, app, loop, options, orders))
+        except Leave:
+            if orders.booting:
+                # The app has begun what it is to undo.
+                _cancel_what_is_left(loop)
+            raise
         _cancel_what_is_left(loop)
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
@@ -33,12 +42,14 @@ async def _serve(
     app: Callable[..., Any],
     loop: asyncio.AbstractEventLoop,
     options: dict[str, Any],
+    orders: Orders,
 ) -> None:
     from ._gracefork import serve_asgi
     from ._lifespan import Lifespan
 
     lifespan = Lifespan(app, os.environ.get("GRACEFORK_PYTHON_LIFESPAN", "auto"))
     await lifespan.startup()
+    orders.booting = False
     compose()
     await serve_asgi(native, app, loop, {**options, "state": lifespan.state})
     await _cancel_requests()

@@ -45,6 +45,11 @@ class Application:
         """The app that is called; gunicorn's name for it, whatever its kind."""
         return self.load().call
 
+    @property
+    def callable(self) -> Any:
+        """The same, as gunicorn keeps it."""
+        return self.wsgi()
+
 
 class Server:
     """What hooks are given as ``server``: gunicorn's arbiter, as far as it makes sense here.
@@ -145,11 +150,22 @@ def load() -> Server:
     """
     environ = os.environ
     location = environ.get("GRACEFORK_PYTHON_CONFIG")
+    start = environ.pop("GRACEFORK_HOST_START", os.curdir)
+    cfg = Cfg({}) if location is None else _read_in(start, location)
     prepare_path()
-    cfg = Cfg({}) if location is None else read(location)
     listeners = addresses(_FIRST_LISTENER, int(environ.get("LISTEN_FDS", "0")))
     _overlay(cfg, environ, listeners, location)
     return Server(cfg, environ, listeners)
+
+
+def _read_in(start: str, location: str) -> Cfg:
+    """Runs the config file where gracefork was started, as gunicorn does."""
+    here = os.getcwd()
+    os.chdir(start)
+    try:
+        return read(location)
+    finally:
+        os.chdir(here)
 
 
 def _overlay(

@@ -193,8 +193,9 @@ class Host:
         self._server.exited(pid)
 
 
-def main() -> NoReturn:
-    """The host's life."""
+def main(arguments: list[str]) -> NoReturn:
+    """The host's life. What it is started with is what others see of it, the app as well."""
+    sys.argv[:] = ["gracefork", *arguments]
     faulthandler.enable()
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
     environ = os.environ
@@ -231,7 +232,3 @@ def main() -> NoReturn:
 
 def _in_one_line(value: object) -> str:
     return " ".join(str(value).split())[:_MOST_OF_A_REASON].replace("\0", "")
-
-
-if __name__ == "__main__":
-    main()

@@ -50,12 +50,15 @@ class Log:
         _configure(cfg)
 
     def reopen_files(self) -> None:
-        """Opens the files of all handlers anew."""
+        """Opens the files of all handlers anew, at once: one that is only closed would not be
+        opened again where it was to begin with an empty file."""
         for handler in self._handlers():
             if isinstance(handler, logging.FileHandler):
                 handler.acquire()
                 try:
-                    handler.close()
+                    _reopen(handler)
+                except OSError as error:
+                    self.error("%s cannot be opened again: %s", handler.baseFilename, error)
                 finally:
                     handler.release()
 
@@ -95,6 +98,13 @@ class Log:
         if isinstance(level, str):
             level = _LEVELS.get(level.lower(), logging.INFO)
         self.error_log.log(level, message, *args, **kwargs)
+
+
+def _reopen(handler: logging.FileHandler) -> None:
+    """The file goes on to be used if it cannot be opened again."""
+    if handler.stream is not None:
+        before, handler.stream = handler.stream, handler._open()
+        before.close()
 
 
 def _configure(cfg: Cfg) -> None:

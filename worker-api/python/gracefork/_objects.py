@@ -48,7 +48,9 @@ class Worker:
     """The worker that hooks are given, before the fork and after it.
 
     ``age`` counts the forks of this host, from 1; ``pid`` is ``"[booting]"`` until it has one;
-    ``app`` is the server's way to the app, and ``wsgi`` the app itself once it is loaded.
+    ``app`` is the server's way to the app, and ``wsgi`` the app itself once it is loaded: what a
+    hook puts in its place is what is served. A worker whose ``alive`` is set to ``False`` drains
+    and is replaced.
     """
 
     def __init__(self, server: Server, age: int, slot: int, generation: int) -> None:
@@ -63,12 +65,33 @@ class Worker:
         self.log: Log = server.log
         self.timeout = server.cfg.timeout / 2
         self.max_requests = server.cfg.max_requests
-        self.alive = True
+        self._alive = True
         self.booted = False
         self.aborted = False
         self.wsgi: Any = None
         self.tmp = Heartbeat()
         self.native: Any = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is to go on."""
+        return self._alive
+
+    @alive.setter
+    def alive(self, value: bool) -> None:
+        goes_on, self._alive = self._alive, bool(value)
+        if goes_on and not value:
+            self.leave()
+
+    def leave(self) -> None:
+        """It drains, and another takes its place; when the pod goes down, the master sees to it."""
+        self._alive = False
+        if self.native is not None and self.native.pod_phase() in ("boot", "ready"):
+            self.native.leave()
+
+    def goes(self) -> None:
+        """It is on its way out."""
+        self._alive = False
 
     @property
     def nr(self) -> int:
@@ -87,8 +110,6 @@ class Request:
 
     ``headers`` are pairs with upper-case names, as gunicorn has them.
     """
-
-    __slots__ = ("headers", "method", "path", "query", "remote_addr", "uri", "version")
 
     fragment = ""
     trailers = ()

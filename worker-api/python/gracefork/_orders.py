@@ -60,7 +60,7 @@ class Orders:
 
     def on_drain(self) -> None:
         """This worker begins to drain."""
-        self._worker.alive = False
+        self._worker.goes()
         self._call_each(_current.drain_callbacks())
         if self.native is None:
             return
@@ -110,12 +110,20 @@ class Orders:
             self._leave(0)
 
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
-        self._worker.alive = False
         self.leave_if_draining()
+        self._leave_by_itself()
 
     def _on_sigint(self, _signal: int, _frame: FrameType | None) -> None:
         self._hook("worker_int")
         self.leave_if_draining()
+        self._leave_by_itself()
+
+    def _leave_by_itself(self) -> None:
+        """The signal is for this worker alone: where the pod goes down, that is known by now."""
+        if self.booting:
+            self._worker.goes()
+        else:
+            self._worker.leave()
 
     def _on_sigquit(self, _signal: int, _frame: FrameType | None) -> None:
         self._hook("worker_int")
@@ -125,7 +133,7 @@ class Orders:
         self.reopen_logs()
 
     def _on_sigabrt(self, _signal: int, _frame: FrameType | None) -> None:
-        self._worker.alive = False
+        self._worker.goes()
         self.worker_abort()
         self._leave(1)
 

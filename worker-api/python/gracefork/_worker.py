@@ -48,7 +48,7 @@ def _live(
     """From the fork to the last request; returns the exit status."""
     try:
         _boot(worker, server, orders, control_fd, max_requests)
-        _serve(worker, server)
+        _serve(worker, server, orders)
         return 0
     except Leave as leave:
         return leave.status
@@ -80,10 +80,9 @@ def _boot(
     worker.wsgi = app.call
     _hook("post_worker_init", server.cfg.post_worker_init, worker)
     worker.booted = True
-    orders.booting = False
 
 
-def _serve(worker: Worker, server: Server) -> None:
+def _serve(worker: Worker, server: Server, orders: Orders) -> None:
     app = server.app.load()
     options = _options(worker, server)
     if app.interface == "asgi":
@@ -91,11 +90,12 @@ def _serve(worker: Worker, server: Server) -> None:
         from ._request_hooks import around
 
         hooks = server.cfg.pre_request, server.cfg.post_request
-        serve(worker.native, around(app.call, worker, *hooks), options)
+        serve(worker.native, around(worker.wsgi, worker, *hooks), options, orders)
         return
     from ._gracefork import serve_wsgi
 
-    serve_wsgi(worker.native, app.call, options)
+    orders.booting = False
+    serve_wsgi(worker.native, worker.wsgi, options)
 
 
 def _options(worker: Worker, server: Server) -> dict[str, Any]:
@@ -150,16 +150,18 @@ def _status_of(error: SystemExit) -> int:
 def _leave(worker: Worker, server: Server, status: int) -> NoReturn:
     """What Python does at the end of a program, but for taking the interpreter apart: threads that
     are no daemons end, then what was registered with ``atexit`` runs. gunicorn's ``worker_exit``
-    comes first."""
+    comes first. One that was aborted waits for no thread: clients still come to it, and their
+    requests would end with it."""
     try:
-        worker.alive = False
+        worker.goes()
         if server.cfg.worker_exit is not None:
             try:
                 server.cfg.worker_exit(server, worker)
             except Exception as error:
                 server.log.warning("Exception during worker exit:\n%s", trimmed(error))
         if worker.native is None or worker.native.stage() != "forced":
-            threading._shutdown()  # type: ignore[attr-defined]
+            if not worker.aborted:
+                threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
     except BaseException as error:
         sys.stderr.write(f"while leaving: {in_one_line(error)}\n")

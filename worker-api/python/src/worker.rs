@@ -137,6 +137,11 @@ impl Worker {
         py.detach(|| self.inner.drained());
     }
 
+    /// Leaves the pod: it drains, and another one takes its place.
+    fn leave(&self, py: Python<'_>) {
+        py.detach(|| self.inner.leave());
+    }
+
     /// Reports that this worker cannot work, and that a replacement could not either.
     fn fatal(&self, py: Python<'_>, reason: &str) {
         py.detach(|| self.inner.fatal(reason));

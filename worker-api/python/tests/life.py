@@ -33,6 +33,9 @@ class Native:
     def mark_unhealthy(self):
         say("unhealthy")
 
+    def leave(self):
+        say("leaves")
+
     def fatal(self, reason):
         say("FATAL", reason)
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import types
 
 NAMES = (3, 4, 5)
 
@@ -34,7 +35,8 @@ def main() -> int:
         _gracefork.serve_wsgi(worker, app, options)
         return 0
     try:
-        _asgi.serve(worker, app, json.loads(os.environ["TEST_OPTIONS"]))
+        orders = types.SimpleNamespace(booting=True)
+        _asgi.serve(worker, app, json.loads(os.environ["TEST_OPTIONS"]), orders)
     except _fault.Fault as fault:
         fault.print()
         worker.fatal(fault.reason)

@@ -73,8 +73,34 @@ class Life(Case):
         self.assertEqual(error, "")
 
     def test_an_app_without_a_signal_handler_serves_on_at_sigterm(self):
-        said, _ = self.live("SIGTERM", "SIGINT", config="")
-        self.assertIn("drained", said)
+        said, _ = self.live("SIGTERM", "SIGINT", config="", TEST_PHASE="lameduck")
+        self.assertEqual(said[-4:-1], ["serve True app", "drained", "atexit"])
+
+    def test_a_signal_to_one_worker_alone_makes_it_leave(self):
+        for name in ("SIGTERM", "SIGINT"):
+            said, _ = self.live(name, config="", TEST_PHASE="ready")
+            self.assertEqual(said[-4:], ["leaves", "drained", "atexit", "status 0"])
+
+    def test_a_worker_whose_alive_is_set_to_false_leaves_once(self):
+        config = """
+            def post_worker_init(worker):
+                worker.alive = worker.alive
+                assert worker.alive
+                worker.alive = False
+                worker.alive = False
+            """
+        said, _ = self.live(config=config, TEST_PHASE="ready")
+        self.assertEqual([line for line in said if line == "leaves"], ["leaves"])
+
+    def test_what_a_hook_puts_in_the_apps_place_is_served(self):
+        config = """
+            def post_worker_init(worker):
+                assert worker.app.callable is worker.wsgi
+                def wrapped(environ, start_response): return []
+                worker.wsgi = wrapped
+            """
+        said, _ = self.live(config=config)
+        self.assertIn("serve True wrapped", said)
 
     def test_a_handler_that_the_config_installs_runs(self):
         config = """

@@ -80,6 +80,8 @@ pub struct Load {
     pub connections: u32,
     /// Requests in flight.
     pub in_flight: u32,
+    /// Requests that it has taken up so far.
+    pub requests: u64,
 }
 
 /// Time on CLOCK_MONOTONIC, which all processes of a machine share; of [`RowSnapshot::busy_since`].
@@ -190,6 +192,7 @@ impl Row {
         (state == WorkerState::Ready).then(|| Load {
             connections: row.connections.load(Ordering::Relaxed),
             in_flight: row.in_flight.load(Ordering::Relaxed),
+            requests: row.requests.load(Ordering::Relaxed),
         })
     }
 

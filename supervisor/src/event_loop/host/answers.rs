@@ -262,7 +262,7 @@ impl Host {
             }
             Death::Exited(CONFIG_STATUS) if self.ready_at.is_none() && !self.greeted => {
                 SpawnFailure::Config(reason(
-                    "Python cannot run gracefork._host: install the package gracefork for this interpreter",
+                    "Python cannot import gracefork._host: install the package gracefork for this interpreter",
                 ))
             }
             Death::Exited(CONFIG_STATUS) if self.ready_at.is_none() => {

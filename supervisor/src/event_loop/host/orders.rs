@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use tracing::{debug, warn};
 use worker_api::message::Command;
 
+use crate::config;
 use crate::fleet::{self, Death, Event, Generation, Signal, SpawnFailure, WorkerId};
 use crate::sys::channel::Channel;
 use crate::sys::spawn::{Launch, end, spawn};
@@ -18,7 +19,7 @@ use super::message::Order;
 use super::{Asked, Fork, Host, HostNumber, PATIENCE, State};
 
 /// What a host executes; the package brings it.
-const MODULE: [&str; 2] = ["-m", "gracefork._host"];
+const MODULE: &str = "_host";
 
 impl EventLoop {
     /// Have a host fork a worker, and start the host if it is the first.
@@ -49,9 +50,12 @@ impl EventLoop {
         };
         let (channel, host_end) = Channel::pair().map_err(system)?;
         let is_first = !self.hosts.has_been_ready;
+        let mut args = config::run_module(MODULE).to_vec();
+        // For those who look at processes.
+        args.push(spec.config.app.program.clone());
         let child = spawn(&Launch {
             program: &spec.program,
-            args: &MODULE.map(str::to_owned),
+            args: &args,
             env: spec.host_environment(generation.0, spec.first_free_fd(), is_first),
             chdir: &spec.config.app.chdir,
             inherit: &spec.descriptors([host_end.as_fd(), self.board_fd.as_fd()]),

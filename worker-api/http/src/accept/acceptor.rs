@@ -26,6 +26,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(10);
 /// So many connections it takes after that.
 const LEFT_OVER: usize = 16;
+/// The same where the app keeps this worker busy: who comes here waits for it, and another worker
+/// may be free much sooner. It takes one only if no other has taken up a request meanwhile, so that
+/// there is somebody who answers for the worker's health.
+const BUSY_GRACE: Duration = Duration::from_millis(100);
 
 /// So many connections the last round takes at most: who is flooded has to leave all the same.
 const LAST_ROUND: usize = 16_384;
@@ -62,8 +66,9 @@ pub(crate) struct Acceptor<W, M> {
 enum Rest {
     /// Accepting failed.
     Pause(Pin<Box<dyn Sleep>>),
-    /// Another worker should take what has come.
-    Grace(Pin<Box<dyn Sleep>>),
+    /// Another worker should take what has come. The number is
+    /// [`progress_of_others`](Gate::progress_of_others) where the app keeps this one busy.
+    Grace(Pin<Box<dyn Sleep>>, Option<u64>),
 }
 
 /// The last round.
@@ -112,12 +117,14 @@ impl<W: Watch, M: Timer> Acceptor<W, M> {
                     self.rejoin();
                     continue;
                 }
-                Some(Rest::Grace(sleep)) => sleep.as_mut().poll(cx).is_ready(),
-                None => false,
+                Some(Rest::Grace(sleep, before)) => {
+                    sleep.as_mut().poll(cx).is_ready().then_some(*before)
+                }
+                None => None,
             };
-            if grace_is_over {
+            if let Some(before) = grace_is_over {
                 self.rest = None;
-                self.take_left_over(welcome);
+                self.take_left_over(before, welcome);
                 continue;
             }
             match ready!(self.watch.poll_event(cx)) {
@@ -201,17 +208,25 @@ impl<W: Watch, M: Timer> Acceptor<W, M> {
             }
             Stance::Aside if self.rest.is_some() => {}
             Stance::Aside => {
-                let until = self.timer.now() + GRACE;
-                self.rest = Some(Rest::Grace(self.timer.sleep_until(until)));
+                let held_up = self.gate.is_held_up();
+                let grace = if held_up { BUSY_GRACE } else { GRACE };
+                let sleep = self.timer.sleep_until(self.timer.now() + grace);
+                let progress = held_up.then(|| self.gate.progress_of_others());
+                self.rest = Some(Rest::Grace(sleep, progress));
             }
             // An event of before. What waits is told of again when there is room.
             Stance::Full => {}
         }
     }
 
-    /// What should have been another's may be there still.
-    fn take_left_over(&mut self, welcome: &mut impl FnMut(OwnedFd)) {
-        for _ in 0..LEFT_OVER {
+    /// What should have been another's may be there still. `before`: the progress of the others as
+    /// it was, where this worker was busy.
+    fn take_left_over(&mut self, before: Option<u64>, welcome: &mut impl FnMut(OwnedFd)) {
+        let most = match before.filter(|_| self.gate.is_held_up()) {
+            None => LEFT_OVER,
+            Some(before) => usize::from(self.gate.progress_of_others() == before),
+        };
+        for _ in 0..most {
             if self.gate.look() != Stance::Aside || !self.take_one(welcome) {
                 break;
             }

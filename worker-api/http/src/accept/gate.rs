@@ -6,7 +6,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use worker_api::{ConnectionGuard, Connections, InFlight, Worker};
@@ -21,6 +21,8 @@ pub(crate) struct Gate {
     in_flight: InFlight,
     /// App calls at once; `None` where a call never keeps others waiting.
     threads: Option<NonZeroUsize>,
+    /// The app holds the event loop that is to run it.
+    blocked: AtomicBool,
     /// That of `inner`, for a quick look.
     stance: AtomicU8,
     inner: Mutex<Inner>,
@@ -58,6 +60,7 @@ impl Gate {
             connections: worker.connections(),
             in_flight: worker.in_flight(),
             threads,
+            blocked: AtomicBool::new(false),
             stance: AtomicU8::new(Stance::In as u8),
             inner: Mutex::new(Inner {
                 policy: Policy::new(max_connections),
@@ -99,7 +102,7 @@ impl Gate {
         let mut inner = self.lock();
         let own = Load {
             connections: self.connections.count() as u64,
-            busy: self.is_busy(self.in_flight.count()),
+            busy: self.is_held_up(),
         };
         let others = self.worker.others().map(|other| Load {
             connections: other.connections.into(),
@@ -115,6 +118,25 @@ impl Gate {
             }
         }
         stance
+    }
+
+    /// Whether the app keeps whoever comes now waiting.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed) || self.is_busy(self.in_flight.count())
+    }
+
+    /// A number that changes whenever another worker takes up a request.
+    pub(crate) fn progress_of_others(&self) -> u64 {
+        let requests = self.worker.others().map(|other| other.requests);
+        requests.fold(0, u64::wrapping_add)
+    }
+
+    /// The app holds its event loop, or does so no more.
+    pub(crate) fn set_blocked(&self, blocked: bool) {
+        if self.blocked.load(Ordering::Relaxed) != blocked {
+            self.blocked.store(blocked, Ordering::Relaxed);
+            self.look();
+        }
     }
 
     /// A driver whose calls block is about to wait for the kernel: it steps aside before it is

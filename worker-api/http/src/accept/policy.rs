@@ -1,8 +1,9 @@
 //! Whether a worker takes part in accepting: a pure decision, made of what is open and in flight
 //! here and, by the scoreboard, at the others.
 //!
-//! No set of workers that see the same numbers all stand aside: among those that are neither full
-//! nor busy, the one with the fewest connections never does.
+//! Among workers that see the same numbers, the one with the fewest connections of those that are
+//! neither full nor busy never stands aside. Where all are busy all do, and the first that is free
+//! again takes what waits: who is busy cannot know for how long.
 
 /// How a worker stands to the queue of new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +23,7 @@ pub(crate) enum Stance {
 pub(crate) struct Load {
     /// Connections open.
     pub(crate) connections: u64,
-    /// Every thread that may call the app does so.
+    /// Every thread that may call the app does so, or the app holds its event loop.
     pub(crate) busy: bool,
 }
 
@@ -59,14 +60,16 @@ impl Policy {
         // Only those count that could take a connection instead: a busy or a full one would make
         // the others stand aside in its favour, and take none.
         let (mut workers, mut sum) = (1_u64, own.connections);
-        for other in others {
-            if !other.busy && other.connections < self.max_connections {
+        let mut alone = true;
+        for other in others.filter(|other| other.connections < self.max_connections) {
+            alone = false;
+            if !other.busy {
                 workers += 1;
                 sum = sum.saturating_add(other.connections);
             }
         }
-        let alone = workers == 1;
-        if !alone && (own.busy || self.is_above(own.connections, sum, workers)) {
+        let is_above = workers > 1 && self.is_above(own.connections, sum, workers);
+        if !alone && (own.busy || is_above) {
             Stance::Aside
         } else {
             Stance::In
@@ -129,8 +132,14 @@ mod tests {
     #[test]
     fn a_busy_worker_stands_aside_while_another_is_free() {
         assert_eq!(first_look(busy(1), &[load(5)]), Stance::Aside);
-        assert_eq!(first_look(busy(1), &[busy(5)]), Stance::In);
-        assert_eq!(first_look(busy(1), &[load(1000), busy(0)]), Stance::In);
+        assert_eq!(first_look(busy(1), &[load(1000)]), Stance::In);
+    }
+
+    #[test]
+    fn where_all_are_busy_the_first_that_is_free_takes_what_waits() {
+        assert_eq!(first_look(busy(1), &[busy(5)]), Stance::Aside);
+        assert_eq!(first_look(busy(1), &[load(1000), busy(0)]), Stance::Aside);
+        assert_eq!(first_look(load(9), &[busy(0), busy(0)]), Stance::In);
     }
 
     #[test]
@@ -175,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_do_all_stand_aside(workers in loads(), max in 1_usize..60) {
+        fn never_do_all_stand_aside_unless_all_are_busy(workers in loads(), max in 1_usize..60) {
             let load = |at: usize| Load { connections: workers[at].0, busy: workers[at].1 };
             let stances: Vec<_> = (0..workers.len())
                 .map(|at| {
@@ -185,8 +194,11 @@ mod tests {
                     policy.look(load(at), others)
                 })
                 .collect();
-            let open: Vec<_> = stances.iter().filter(|&&it| it != Stance::Full).collect();
-            prop_assert!(open.is_empty() || open.contains(&&Stance::In), "{stances:?}");
+            let both = || stances.iter().zip(&workers).filter(|(it, _)| **it != Stance::Full);
+            let are_open = both().count() > 0;
+            let all_busy = both().count() > 1 && both().all(|(_, worker)| worker.1);
+            let takes = both().any(|(stance, _)| *stance == Stance::In);
+            prop_assert_eq!(takes, are_open && !all_busy, "{:?}", stances);
             for (stance, worker) in stances.iter().zip(&workers) {
                 prop_assert_eq!(*stance == Stance::Full, worker.0 >= max as u64);
             }

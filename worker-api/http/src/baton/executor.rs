@@ -34,7 +34,7 @@ pub(super) struct Core {
     me: Weak<Self>,
     pub(super) reactor: Reactor,
     pub(super) timers: Timers,
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
     around: Box<dyn Surroundings>,
     clocks: Clocks,
     end: Mutex<End>,

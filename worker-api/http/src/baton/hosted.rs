@@ -210,8 +210,9 @@ impl<H: LoopHandler> Driver<H> {
         thread.spawn(move || {
             let driver = Self { desk };
             let stalled = |since| driver.desk.handler.stalled(since);
-            let mut vigil = Vigil::new(driver.below(), stalled);
-            driver.hosted().shift.stand_by(&driver.below(), &mut vigil);
+            let below = driver.below().standing_by();
+            let mut vigil = Vigil::new(below, stalled);
+            driver.hosted().shift.stand_by(&below, &mut vigil);
         })?;
         Ok(())
     }
@@ -257,10 +258,7 @@ impl<H: LoopHandler> Driver<H> {
     }
 
     fn below(&self) -> Below<'_> {
-        Below {
-            core: &self.desk.core,
-            hosted: self.hosted(),
-        }
+        Below::new(&self.desk.core, self.hosted())
     }
 
     #[expect(clippy::unreachable, reason = "`start` makes it so")]

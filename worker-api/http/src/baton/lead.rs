@@ -16,7 +16,7 @@ impl Lead {
     pub(super) fn spawn(&self, core: &Core, make: impl FnOnce(usize) -> Task) {
         match self {
             Self::Own(relay) => relay.spawn(core, make),
-            Self::Hosted(hosted) => hosted.shift.spawn(&Below { core, hosted }, make),
+            Self::Hosted(hosted) => hosted.shift.spawn(&Below::new(core, hosted), make),
         }
     }
 
@@ -24,7 +24,7 @@ impl Lead {
     pub(super) fn wake(&self, core: &Core, key: usize) {
         match self {
             Self::Own(relay) => relay.wake(core, key),
-            Self::Hosted(hosted) => hosted.shift.wake(&Below { core, hosted }, key),
+            Self::Hosted(hosted) => hosted.shift.wake(&Below::new(core, hosted), key),
         }
     }
 
@@ -32,7 +32,7 @@ impl Lead {
     pub(super) fn wake_all(&self, core: &Core) {
         match self {
             Self::Own(relay) => relay.wake_all(core),
-            Self::Hosted(hosted) => hosted.shift.wake_all(&Below { core, hosted }),
+            Self::Hosted(hosted) => hosted.shift.wake_all(&Below::new(core, hosted)),
         }
     }
 
@@ -40,7 +40,7 @@ impl Lead {
     pub(super) fn push_call(&self, core: &Core, call: Arc<dyn Job>) {
         match self {
             Self::Own(relay) => relay.push_call(core, call),
-            Self::Hosted(hosted) => hosted.shift.push_call(&Below { core, hosted }, call),
+            Self::Hosted(hosted) => hosted.shift.push_call(&Below::new(core, hosted), call),
         }
     }
 

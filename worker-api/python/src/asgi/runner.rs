@@ -3,7 +3,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyStopIteration, PySystemExit};
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyGeneratorExit, PyKeyboardInterrupt, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 use worker_http::hosted::Start;
 
@@ -81,7 +82,7 @@ impl Runner {
                 Ok(None)
             }
             // Not an error of the app: the loop cancels it.
-            Err(error) if !error.is_instance_of::<PyException>(py) => {
+            Err(error) if is_cancelled(py, &error) => {
                 self.finish.finish(py, End::Cancelled);
                 Err(error)
             }
@@ -91,6 +92,10 @@ impl Runner {
             }
         }
     }
+}
+
+fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<CancelledError>(py) || error.is_instance_of::<PyGeneratorExit>(py)
 }
 
 fn ends_the_loop(py: Python<'_>, error: &PyErr) -> bool {

@@ -35,6 +35,8 @@ pub(super) struct Site {
     /// Of the loop: done when the worker has drained.
     end: Py<PyAny>,
     error_log: Py<PyAny>,
+    /// What ends the loop in the middle of everything.
+    leave_at_once: Py<PyAny>,
     /// Open WebSockets.
     sockets: Mutex<Slab<Py<Socket>>>,
     /// What those are told that are open, or come to be.
@@ -89,6 +91,7 @@ impl Site {
             error_log: logging
                 .call_method1("getLogger", ("gunicorn.error",))?
                 .unbind(),
+            leave_at_once: py.import("gracefork._orders")?.getattr("Leave")?.unbind(),
             event_loop: event_loop.clone().unbind(),
             app: app.unbind(),
             sockets: Mutex::default(),
@@ -189,8 +192,14 @@ impl Site {
         Ok(())
     }
 
-    /// Has the loop end with this, which it lets through as what a callback of its own raises.
+    /// The app wants the process to end. It does so without losing a request: the worker drains, and
+    /// another one takes its place. Unless it is told to end now: then the loop ends with this,
+    /// which it lets through as what a callback of its own raises.
     pub(super) fn leave(&self, py: Python<'_>, error: PyErr) {
+        if !error.matches(py, &self.leave_at_once).unwrap_or(true) {
+            self.report(py, "Exception in ASGI application", Some(&error));
+            return py.detach(|| self.worker.leave());
+        }
         let event_loop = self.event_loop.bind(py);
         let told = Bound::new(py, Raise(error))
             .and_then(|raise| event_loop.call_method1(intern!(py, "call_soon"), (raise,)));

@@ -123,7 +123,8 @@ impl Caller {
         let exchange = desk.exchange.bind(py);
         let is_head = asked.method() == Method::HEAD;
         let room = std::mem::take(asked.headers_mut());
-        exchange.get().begin(reply, is_head, room);
+        let is_noted = self.hooks.wants_answer();
+        exchange.get().begin(reply, is_head, is_noted, room);
         let start_response = desk.start_response.bind(py);
         let turn = Turn::of(exchange);
         let done = self.run(&environ, start_response, exchange, request.as_ref());

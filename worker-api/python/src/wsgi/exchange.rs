@@ -35,6 +35,10 @@ struct State {
     left: Option<u64>,
     /// Bytes of the body that went out.
     sent: u64,
+    /// Whether the hooks want to know what the app has said.
+    is_noted: bool,
+    /// Status and headers as the app has given them.
+    said: Option<(Py<PyAny>, Py<PyAny>)>,
 }
 
 enum Out {
@@ -48,9 +52,9 @@ enum Out {
 }
 
 /// How a response has ended, for the hooks.
-#[derive(Clone, Copy)]
 pub(super) struct Summary {
     pub(super) status: u16,
+    pub(super) said: Option<(Py<PyAny>, Py<PyAny>)>,
     pub(super) len: Option<u64>,
     pub(super) sent: u64,
 }
@@ -83,7 +87,14 @@ impl Exchange {
         let head = Head::new(status, response_headers, room)?;
         let mut state = exchange.lock();
         state.left = head.len;
-        let before = state.head.replace(head);
+        let said = state.is_noted.then(|| {
+            let (status, headers) = (status.clone(), response_headers.clone());
+            (status.unbind(), headers.unbind())
+        });
+        let before = (
+            std::mem::replace(&mut state.said, said),
+            state.head.replace(head),
+        );
         drop((state, before));
         Ok(this.clone())
     }
@@ -103,14 +114,16 @@ impl Exchange {
             out: Out::Idle,
             left: None,
             sent: 0,
+            is_noted: false,
+            said: None,
         };
         Self {
             state: Mutex::new(state),
         }
     }
 
-    /// A request comes.
-    pub(super) fn begin(&self, reply: Reply, is_head: bool, mut room: HeaderMap) {
+    /// A request comes. What the app says is noted if `is_noted`.
+    pub(super) fn begin(&self, reply: Reply, is_head: bool, is_noted: bool, mut room: HeaderMap) {
         room.clear();
         *self.lock() = State {
             is_head,
@@ -119,6 +132,8 @@ impl Exchange {
             out: Out::Nothing(reply),
             left: None,
             sent: 0,
+            is_noted,
+            said: None,
         };
     }
 
@@ -134,8 +149,10 @@ impl Exchange {
     /// The request is over. What is not whole by now is cut off.
     pub(super) fn end(&self) -> Option<Summary> {
         let mut state = self.lock();
+        let said = state.said.take();
         let summary = state.head.take().map(|head| Summary {
             status: head.status.as_u16(),
+            said,
             len: head.len,
             sent: state.sent,
         });

@@ -22,9 +22,14 @@ pub(super) struct RequestHooks {
 /// gunicorn's response object, as far as hooks read it.
 #[pyclass(frozen, module = "gracefork._gracefork", name = "Response")]
 struct Answered {
-    /// `None` if the app has not got so far.
+    /// As the app has said it; `None` if it has not got so far.
+    #[pyo3(get)]
+    status: Option<Py<PyAny>>,
     #[pyo3(get)]
     status_code: Option<u16>,
+    /// Pairs, as the app has given them.
+    #[pyo3(get)]
+    headers: Py<PyList>,
     /// What the app has promised.
     #[pyo3(get)]
     response_length: Option<u64>,
@@ -33,17 +38,38 @@ struct Answered {
     sent: u64,
 }
 
-#[pymethods]
 impl Answered {
-    #[getter]
-    fn status(&self) -> Option<String> {
-        let code = http::StatusCode::from_u16(self.status_code?).ok()?;
-        let reason = code.canonical_reason().unwrap_or_default();
-        Some(format!("{} {reason}", code.as_u16()))
+    fn of(py: Python<'_>, summary: Option<Summary>) -> PyResult<Self> {
+        let Some(summary) = summary else {
+            return Ok(Self {
+                status: None,
+                status_code: None,
+                headers: PyList::empty(py).unbind(),
+                response_length: None,
+                sent: 0,
+            });
+        };
+        let (status, headers) = summary.said.unzip();
+        let headers = match headers {
+            Some(headers) => headers.bind(py).try_iter()?.collect::<PyResult<Vec<_>>>()?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            status,
+            status_code: Some(summary.status),
+            headers: PyList::new(py, headers)?.unbind(),
+            response_length: summary.len,
+            sent: summary.sent,
+        })
     }
 }
 
 impl RequestHooks {
+    /// Whether a hook is told of the answer.
+    pub(super) fn wants_answer(&self) -> bool {
+        self.after.is_some()
+    }
+
     /// The request object, if a hook is to be given one.
     pub(super) fn request<'py>(
         &self,
@@ -93,14 +119,10 @@ impl RequestHooks {
     ) {
         let py = request.py();
         let Some(hook) = &self.after else { return };
-        let response = Answered {
-            status_code: summary.map(|it| it.status),
-            response_length: summary.and_then(|it| it.len),
-            sent: summary.map_or(0, |it| it.sent),
-        };
-        let called = hook
-            .bind(py)
-            .call1((&self.worker, request, environ, response));
+        let called = Answered::of(py, summary).and_then(|response| {
+            let arguments = (&self.worker, request, environ, response);
+            hook.bind(py).call1(arguments)
+        });
         if let Err(error) = called {
             self.say(py, &error, "Exception in post_request hook");
         }

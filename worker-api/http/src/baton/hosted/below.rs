@@ -49,6 +49,8 @@ pub(in crate::baton) struct Hosted {
 pub(in crate::baton) struct Below<'a> {
     pub(in crate::baton) core: &'a Core,
     pub(in crate::baton) hosted: &'a Hosted,
+    /// For the thread that stands by.
+    stands_by: bool,
 }
 
 impl Hosted {
@@ -140,6 +142,7 @@ impl Floor for Below<'_> {
 
     fn poll_kernel(&self) {
         let timers = &self.core.timers;
+        self.core.gate.set_blocked(self.stands_by);
         self.core.reactor.wait(Some(Duration::ZERO), || {
             timers.tick();
         });
@@ -182,7 +185,23 @@ impl Floor for Below<'_> {
     }
 }
 
-impl Below<'_> {
+impl<'a> Below<'a> {
+    pub(in crate::baton) fn new(core: &'a Core, hosted: &'a Hosted) -> Self {
+        Self {
+            core,
+            hosted,
+            stands_by: false,
+        }
+    }
+
+    /// The same for the thread that stands by.
+    pub(super) fn standing_by(self) -> Self {
+        Self {
+            stands_by: true,
+            ..self
+        }
+    }
+
     /// Sets the clock, if something is due before it rings.
     pub(super) fn set_clock(&self) {
         let timers = &self.core.timers;

@@ -254,7 +254,7 @@ impl Drop for Start {
     fn drop(&mut self) {
         let core = &*self.0;
         if let Lead::Hosted(hosted) = &core.lead {
-            hosted.shift.started(&Below { core, hosted });
+            hosted.shift.started(&Below::new(core, hosted));
         }
     }
 }
