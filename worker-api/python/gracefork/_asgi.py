@@ -15,9 +15,7 @@ from ._orders import Leave, Orders, compose
 _PATIENCE = 0.2
 
 
-def serve(
-    native: Any, app: Callable[..., Any], options: dict[str, Any], orders: Orders
-) -> None:
+def serve(native: Any, app: Callable[..., Any], options: dict[str, Any], orders: Orders) -> None:
     """Serves until the worker has drained. Raises `Fault` when the app cannot start, and `Leave`
     when it is told to go meanwhile."""
     loop = _new_loop(os.environ.get("GRACEFORK_PYTHON_LOOP", "auto"))
