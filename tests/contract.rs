@@ -1,10 +1,11 @@
 //! What a worker is given and what it can say: environment, arguments, descriptors, sd_notify.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Builder, Signal, Target};
+use crate::harness::{Builder, LIMIT, Signal, Target};
 
 #[test]
 fn each_level_is_recognised_by_what_the_worker_says() {
@@ -293,6 +294,35 @@ fn term_immediately_sends_sigterm_first_and_the_stop_signal_at_drain() {
     assert_eq!(server.get("/").status, 200, "it serves on");
     assert_eq!(server.status().phase, "lameduck");
     server.signal(Signal::INT);
+    server.expect_exit(0);
+}
+
+#[test]
+fn whoever_started_the_master_is_told_how_it_is_doing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
+    let heard = || {
+        let mut buffer = [0; 256];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let server = Builder::axum()
+        .lameduck("30s")
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .start();
+    assert_eq!(heard(), "READY=1\nSTATUS=serving");
+    server.signal(Signal::HUP);
+    assert!(heard().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(heard(), "READY=1\nSTATUS=serving");
+    server.write_config("[nonsense");
+    server.signal(Signal::HUP);
+    assert_eq!(heard(), "READY=1\nSTATUS=serving", "a reload was refused");
+    server.signal(Signal::TERM);
+    assert_eq!(heard(), "STOPPING=1\nSTATUS=lameduck");
+    server.signal(Signal::INT);
+    assert_eq!(heard(), "STOPPING=1\nSTATUS=drain");
     server.expect_exit(0);
 }
 

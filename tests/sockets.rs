@@ -44,6 +44,19 @@ fn a_unix_socket_is_served_and_removed_at_the_end() {
 }
 
 #[test]
+fn everybody_may_connect_to_a_unix_socket_unless_a_umask_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let server = Builder::axum()
+        .bind([format!("unix:{}", path.display())])
+        .target(Target::Unix(path.clone()))
+        .start();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o777);
+    server.shut_down();
+}
+
+#[test]
 fn a_reload_keeps_a_unix_socket_as_it_is_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");

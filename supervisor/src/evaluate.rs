@@ -89,7 +89,9 @@ impl Evaluation {
         let mut args = config::run_module(MODULE).to_vec();
         args.push(name.clone());
         let mut env = spec::foreign_environment(&app);
-        let path = config::search_path(&config.path, &config.chdir);
+        // What it imports may lie beside the app, though.
+        let folders = [config.path.as_slice(), &[PathBuf::new()]].concat();
+        let path = config::search_path(&folders, &config.chdir);
         env.push((PYTHON_PATH.into(), path));
         // As gunicorn does: what the file reads lies where gracefork was started.
         let inquiry = Inquiry::start(&interpreter, &args, env, Path::new("."))

@@ -3,10 +3,10 @@
 //! A reader that stops reading never stops the master: a line that cannot be
 //! written at once is dropped, counted, and told when there is room again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -20,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{Log, LogFile, LogFormat, LogLevel};
+use crate::sys::log_file::append_to;
 
 /// So much fits into a pipe that poll(2) calls writable (PIPE_BUF of pipe(7)).
 const PIECE: usize = 4096;
@@ -110,6 +111,11 @@ fn filter(level: LogLevel) -> LevelFilter {
     })
 }
 
+/// With the file that it is about.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 #[derive(Debug)]
 enum Output {
     Stderr,
@@ -121,13 +127,9 @@ impl Output {
         match file {
             LogFile::Stderr => Ok(Output::Stderr),
             // Opening a named pipe would wait for its reader.
-            LogFile::Path(path) => Ok(Output::File(
-                OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
-                    .open(path)?,
-            )),
+            LogFile::Path(path) => append_to(path, nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+                .map(Output::File)
+                .map_err(|error| named(path, &error)),
         }
     }
 

@@ -1,5 +1,4 @@
 //! From the command line to the exit status. The only room that prints.
-#![expect(clippy::print_stderr, reason = "the one printer of errors")]
 
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
@@ -48,10 +47,18 @@ pub fn run() -> ExitCode {
         Ok(Command::Migrate(sources)) => migrate(&with_environment(sources)),
     };
     done.unwrap_or_else(|failure| {
-        eprintln!("{}", failure.text.trim_end());
+        tell!("{}", failure.text.trim_end());
         ExitCode::from(failure.status)
     })
 }
+
+/// As `eprintln!`, which would panic where nobody can read it.
+macro_rules! tell {
+    ($($words:tt)*) => {
+        let _ = writeln!(io::stderr(), $($words)*);
+    };
+}
+use tell;
 
 /// Prints an answer. Whoever has read enough of it may close the pipe.
 fn say(answer: &str) {
@@ -62,7 +69,7 @@ fn say(answer: &str) {
     if let Err(error) = told
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        eprintln!("error: cannot write to standard output: {error}");
+        tell!("error: cannot write to standard output: {error}");
     }
 }
 
@@ -156,7 +163,7 @@ fn evaluated(
     }
     let (answer, said) = outcome.map_err(Failure::refused)?;
     if !said.is_empty() {
-        eprintln!("{said}");
+        tell!("{said}");
     }
     Ok(Some(Sources {
         evaluated: Some(answer),
@@ -215,7 +222,7 @@ fn supervise(sources: Sources, mut inherited: Inherited) -> Result<ExitCode, Fai
 fn check(sources: &Sources) -> Result<ExitCode, Failure> {
     let loaded = load(sources)?;
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        tell!("warning: {warning}");
     }
     if !loaded.config.app.program.is_empty() {
         find(&loaded).map_err(Failure::refused)?;

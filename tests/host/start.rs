@@ -296,3 +296,44 @@ fn a_fork_of_a_preloaded_app_is_ready_at_once() {
         "it did not import again"
     );
 }
+
+#[test]
+fn a_config_file_runs_where_gracefork_was_started_whatever_its_chdir() {
+    let site = Site::new();
+    site.write("count", "3");
+    std::fs::create_dir(site.path("below")).unwrap();
+    site.config("chdir = 'below'\nworkers = int(open('count').read())\n");
+    let said = site.run(&[], &["config", "-c", "gunicorn_config.py", "main:app"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("count = 3"), "{}", said.out);
+    let below = site.path("below").canonicalize().unwrap();
+    assert!(said.out.contains(below.to_str().unwrap()), "{}", said.out);
+}
+
+#[test]
+fn the_usual_config_file_may_name_the_app() {
+    let site = Site::new();
+    site.write("gunicorn.conf.py", "wsgi_app = 'main:app'\n");
+    let said = site.run(&[], &["check"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("main:app"), "{}", said.out);
+}
+
+#[test]
+fn files_of_the_app_that_are_called_as_modules_of_python_do_no_harm() {
+    let site = Site::new();
+    for name in [
+        "types",
+        "logging",
+        "signal",
+        "socket",
+        "threading",
+        "typing",
+    ] {
+        site.write(&format!("{name}.py"), "raise SystemExit('not this one')\n");
+    }
+    site.config("workers = 2\n");
+    let server = site.builder().start();
+    assert_eq!(version(&server), "one");
+    server.shut_down();
+}

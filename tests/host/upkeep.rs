@@ -1,7 +1,11 @@
 //! Deaths, reloads and recycling.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
+
+use nix::libc::O_NONBLOCK;
 
 use super::site::Site;
 use super::{has, host, reload, reload_in_vain, version};
@@ -109,9 +113,10 @@ fn a_reload_to_a_hook_that_fails_is_rolled_back() {
 /// A config file that takes its setting from a FIFO, another one at each run.
 const GATED: &str = "
 import os
-number = sum(name.startswith('run-') for name in os.listdir())
-open(f'run-{number}', 'w').close()
-workers = int(open(f'gate-{number}').read())
+here = os.path.dirname(__file__)
+number = sum(name.startswith('run-') for name in os.listdir(here))
+open(f'{here}/run-{number}', 'w').close()
+workers = int(open(f'{here}/gate-{number}').read())
 ";
 
 #[test]
@@ -136,7 +141,12 @@ fn while_a_config_file_runs_the_master_answers_and_a_second_reload_is_remembered
     // The first answer is out of date by the second signal: it is asked for anew. The new host
     // runs the file as well.
     for gate in &gates {
-        fs::write(gate, "1").unwrap();
+        server.wait("whoever reads the gate", || {
+            let mut writer = OpenOptions::new();
+            writer.write(true).custom_flags(O_NONBLOCK);
+            let written = writer.open(gate).and_then(|mut gate| gate.write_all(b"1"));
+            written.ok()
+        });
     }
     server.wait_status("the reload", |status| has(status, "done"));
     assert_eq!(server.status().generation, 2);
@@ -259,10 +269,11 @@ def pre_fork(server, worker):
 #[test]
 fn usr1_opens_the_log_files_of_the_host_anew() {
     let site = Site::new();
+    // Its mode would empty a file that is opened twice.
     site.config(
         "
-import logging
-handler = logging.FileHandler('hooks.log')
+import logging, os
+handler = logging.FileHandler(os.path.dirname(__file__) + '/hooks.log', mode='w')
 
 def on_starting(server): server.log.error_log.addHandler(handler)
 def nworkers_changed(server, new, old): server.log.info('%s workers', new)

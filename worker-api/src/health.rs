@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::channel::Channel;
 use crate::message::Report;
+use crate::scoreboard::WorkerState;
 use crate::scoreboard::{Row, Scoreboard};
 
 /// The health of this worker: the pod's (set by the master for all workers in the same instant)
@@ -92,10 +93,15 @@ impl Health {
         }
     }
 
-    /// Makes this worker healthy again. It does not help a pod that is on its way out.
+    /// Makes this worker healthy again, and tells the master. It does not help a pod that is on its
+    /// way out.
     pub fn mark_healthy(&self) {
         if !self.shared.own.swap(true, Ordering::AcqRel) {
             self.shared.link.row.set_healthy(true);
+            // Said again, READY means that all is well again; but it is the worker's to say first.
+            if self.shared.link.row.snapshot().state == WorkerState::Ready {
+                self.shared.link.report(&Report::Ready);
+            }
         }
     }
 

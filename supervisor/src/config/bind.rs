@@ -1,10 +1,12 @@
 //! Where a listener is: the grammar of `listen.bind`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 /// What fits, for error messages and the reference.
 pub(crate) const EXPECTED: &str =
@@ -17,7 +19,7 @@ const UNIX_PATH_MAX: usize = 107;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BindAddress {
     /// `"127.0.0.1:8000"`, `"[::]:8000"`, `":8000"` (all IPv4 addresses), or a
-    /// host name, which is resolved once, when it is parsed.
+    /// host name, which is resolved once in the life of the process.
     Tcp(SocketAddr),
     /// `"unix:/run/app.sock"`.
     Unix(PathBuf),
@@ -91,14 +93,29 @@ pub(crate) fn tcp(text: &str) -> Result<SocketAddr, String> {
     if host.contains(['/', ':', '[', ']', '@']) {
         return Err(format!("expected {EXPECTED}"));
     }
-    let found: Vec<_> = (host, port)
+    look_up(host).map(|address| SocketAddr::new(address, port))
+}
+
+/// Host names that were looked up. Each is so once in the life of the process: a reload is not to
+/// wait for a name server, nor to move a socket since the answer has changed.
+static KNOWN: Mutex<BTreeMap<String, IpAddr>> = Mutex::new(BTreeMap::new());
+
+fn look_up(host: &str) -> Result<IpAddr, String> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(address) = known.get(host) {
+        return Ok(*address);
+    }
+    let found: Vec<_> = (host, 0)
         .to_socket_addrs()
         .map_err(|error| format!("the host name `{host}` cannot be resolved: {error}"))?
         .collect();
     let ipv4 = found.iter().find(|address| address.is_ipv4());
-    ipv4.or(found.first())
-        .copied()
-        .ok_or_else(|| format!("the host name `{host}` has no address"))
+    let address = ipv4
+        .or(found.first())
+        .map(SocketAddr::ip)
+        .ok_or_else(|| format!("the host name `{host}` has no address"))?;
+    known.insert(host.to_owned(), address);
+    Ok(address)
 }
 
 fn unix(path: &str) -> Result<BindAddress, String> {

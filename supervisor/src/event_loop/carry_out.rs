@@ -8,7 +8,7 @@ use nix::libc::{SIGABRT, SIGKILL, SIGTERM};
 use rustix::process::Pid;
 use tracing::{debug, warn};
 use worker_api::message::Command;
-use worker_api::scoreboard::PodPhase;
+use worker_api::scoreboard::{PodPhase, monotonic_now};
 
 use crate::fleet::{Action, Death, Event, Level, Notice, Order, Signal, SpawnFailure, WorkerId};
 use crate::ops::Counts;
@@ -220,6 +220,7 @@ impl EventLoop {
     fn narrate(&mut self, notice: &Notice) {
         let subject = subject_of(notice).map_or_else(Subject::default, |id| self.subject(id));
         narrate(notice, &subject, &mut self.metrics);
+        self.tell_service(notice);
         match notice {
             Notice::ReloadDone { .. } => self.adopt_surroundings(),
             Notice::RolledBack { .. } => self.upcoming = None,
@@ -235,6 +236,27 @@ impl EventLoop {
         }
         // Nobody is started any more by what was overtaken; its listeners go with it.
         self.forget_unused_specs();
+    }
+
+    /// What whoever started the master wants to know.
+    fn tell_service(&self, notice: &Notice) {
+        let service = &self.service;
+        match notice {
+            Notice::PhaseChanged { phase, .. } => match phase {
+                PodPhase::Boot => {}
+                PodPhase::Ready => service.ready(),
+                phase => service.stopping(view::phase_name(*phase)),
+            },
+            Notice::ReloadStarted { .. } => service.reloading(monotonic_now()),
+            Notice::ReloadDone { .. }
+            | Notice::RolledBack { .. }
+            | Notice::ReloadRefused { .. }
+                if self.fleet.phase() == PodPhase::Ready =>
+            {
+                service.ready();
+            }
+            _ => {}
+        }
     }
 
     fn subject(&self, id: WorkerId) -> Subject {
@@ -293,6 +315,7 @@ fn subject_of(notice: &Notice) -> Option<WorkerId> {
     match notice {
         Notice::WorkerReady { worker, .. }
         | Notice::WorkerRetired { worker, .. }
+        | Notice::WorkerHealth { worker, .. }
         | Notice::WorkerDrained { worker, .. }
         | Notice::WorkerLeft { worker, .. }
         | Notice::WorkerDied { worker, .. }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use nix::libc::{SIGKILL, SIGTERM};
+use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM, ETXTBSY, SIGKILL, SIGTERM};
 use rustix::process::Pid;
 use worker_api::message::Command;
 use worker_api::scoreboard::{RequestUnderway, Row, RowSnapshot, Scoreboard};
@@ -215,7 +215,7 @@ fn launch(
         owner,
         output: None,
     })
-    .map_err(|error| failure(&error, &spec.program, owner))?;
+    .map_err(|error| failure(&error, &spec.program, &spec.config.app.chdir, owner))?;
     let stop_signal = spec.config.workers.stop_signal.number();
     let process = Process::new(child, order, row, channel);
     Ok(Process {
@@ -226,7 +226,12 @@ fn launch(
 }
 
 /// What a program that could not be started says of the next try. `owner`: whom it was to run as.
-pub(super) fn failure(error: &SpawnError, program: &Path, owner: Option<&Owner>) -> SpawnFailure {
+pub(super) fn failure(
+    error: &SpawnError,
+    program: &Path,
+    chdir: &Path,
+    owner: Option<&Owner>,
+) -> SpawnFailure {
     let program = program.display();
     let role = owner.map_or_else(String::new, |owner| format!(", as {owner}"));
     match error {
@@ -237,10 +242,28 @@ pub(super) fn failure(error: &SpawnError, program: &Path, owner: Option<&Owner>)
         } if source.raw_os_error() == Some(nix::libc::ENOEXEC) => SpawnFailure::App(format!(
             "{program} is no program of this machine; a script begins with a line such as #!/bin/sh"
         )),
+        // Somebody writes the program just now, or there is too much of something.
         SpawnError::Child {
-            step: Step::Exec | Step::Chdir,
+            step: Step::Exec,
+            source,
+        } if matches!(
+            source.raw_os_error(),
+            Some(ETXTBSY | EAGAIN | ENOMEM | EMFILE | ENFILE)
+        ) =>
+        {
+            SpawnFailure::System(format!("{program}: {source}{role}"))
+        }
+        SpawnError::Child {
+            step: Step::Exec,
             source,
         } => SpawnFailure::App(format!("{program}: {source}{role}")),
+        SpawnError::Child {
+            step: Step::Chdir,
+            source,
+        } => SpawnFailure::App(format!(
+            "the working directory {} (`chdir`) cannot be entered: {source}{role}",
+            chdir.display()
+        )),
         SpawnError::Child {
             step: Step::Owner,
             source,

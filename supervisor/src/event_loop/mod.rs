@@ -36,6 +36,7 @@ use crate::sys::cgroup::OomWatch;
 use crate::sys::channel::Received;
 use crate::sys::listener::Inherited;
 use crate::sys::process;
+use crate::sys::service::Service;
 use crate::sys::signals::{self, Signals};
 
 use crew::{Crew, FIRST_TOKEN, Source};
@@ -87,6 +88,7 @@ pub struct EventLoop {
     /// Those of the generation that is being rolled out.
     upcoming: Option<Surroundings>,
     metrics: Metrics,
+    service: Service,
     oom: OomWatch,
     sources: Sources,
     inherited: Inherited,
@@ -138,6 +140,7 @@ impl EventLoop {
             },
             upcoming: None,
             metrics: Metrics::new(SystemTime::now(), &narrate::RESTART_REASONS),
+            service: Service::of(std::env::var("NOTIFY_SOCKET").ok().as_deref()),
             oom: OomWatch::start(),
             sources: setup.sources,
             inherited: setup.inherited,

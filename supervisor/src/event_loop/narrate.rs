@@ -69,6 +69,10 @@ pub(super) fn narrate(notice: &Notice, subject: &Subject, metrics: &mut Metrics)
             }
             info!(slot, pid, cause = cause.name(), in_flight, "worker retires");
         }
+        Notice::WorkerHealth { healthy: true, .. } => {
+            info!(slot, pid, "worker is healthy again");
+        }
+        Notice::WorkerHealth { .. } => warn!(slot, pid, "worker says that it is unhealthy"),
         Notice::WorkerDrained {
             served, aborted, ..
         } => {

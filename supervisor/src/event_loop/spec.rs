@@ -13,6 +13,7 @@ use crate::config::{self, AccessLog, Config, Http, Loaded, Origin, Owner, Worker
 use crate::fleet::{self, Level, Policy};
 use crate::sys::cgroup;
 use crate::sys::listener::{BindError, Inherited, Listener, bind};
+use crate::sys::log_file::append_to;
 use crate::sys::spawn::FIRST_FD;
 
 /// Probes to wait for before lameduck may end early, where the probe is not described.
@@ -358,7 +359,9 @@ fn is_ours(name: &OsStr) -> bool {
         "LISTEN_FDS",
         "LISTEN_PID",
         "LISTEN_FDNAMES",
+        "LISTEN_PIDFDID",
         "NOTIFY_SOCKET",
+        "FDSTORE",
         "WATCHDOG_USEC",
         "WATCHDOG_PID",
     ];
@@ -492,7 +495,7 @@ fn open_access_log(path: &Path, owner: Option<&Owner>) -> io::Result<()> {
         }),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // A link to what is not there yet is followed, and its file is ours.
-            let file = options.create_new(false).create(true).open(path)?;
+            let file = append_to(path, 0)?;
             let found = file.metadata()?;
             match owner.filter(|owner| !may_write(owner, &found)) {
                 None => Ok(()),

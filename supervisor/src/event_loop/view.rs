@@ -110,7 +110,7 @@ fn oldest(requests: &[RequestUnderway]) -> Vec<RequestView> {
     requests.collect()
 }
 
-fn phase_name(phase: PodPhase) -> &'static str {
+pub(super) fn phase_name(phase: PodPhase) -> &'static str {
     match phase {
         PodPhase::Boot => "boot",
         PodPhase::Ready => "ready",

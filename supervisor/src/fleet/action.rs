@@ -170,6 +170,13 @@ pub enum Notice {
         /// Why.
         cause: Cause,
     },
+    /// A worker turned unhealthy, or healthy again, while the pod serves.
+    WorkerHealth {
+        /// The worker.
+        worker: WorkerId,
+        /// What it is now.
+        healthy: bool,
+    },
     /// A worker reported that it has drained.
     WorkerDrained {
         /// The worker.

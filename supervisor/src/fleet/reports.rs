@@ -30,12 +30,11 @@ impl Fleet {
         }
         match report {
             Report::Hello { .. } => self.on_hello(id),
-            Report::Ready => {
+            Report::Ready if worker.is_booting() => {
                 worker.healthy = true;
-                if worker.is_booting() {
-                    self.mark_ready(id, now);
-                }
+                self.mark_ready(id, now);
             }
+            Report::Ready => self.on_health(id, true, now),
             Report::Status(text) => worker.status = Some(text),
             Report::Drained { served, aborted } => self.on_drained(id, served, aborted, now),
             Report::Served(requests) => self.on_served(id, requests),
@@ -43,12 +42,32 @@ impl Fleet {
             Report::Hung => self.on_hung(id, now),
             Report::ExtendTimeout(length) => self.on_extend(id, length, now),
             Report::Stopping => self.leave_by_own_will(id, now),
+            Report::Fatal(_) if worker.fatal => {}
             Report::Fatal(reason) => {
                 worker.fatal = true;
                 self.tell(Notice::Fatal { worker: id, reason });
             }
             // A native worker's row of the scoreboard says the same, and is what probes read.
-            Report::Unhealthy => worker.healthy = false,
+            Report::Unhealthy => self.on_health(id, false, now),
+        }
+    }
+
+    /// A worker says how it is.
+    fn on_health(&mut self, id: WorkerId, healthy: bool, now: Moment) {
+        let Some(worker) = self.worker_mut(id) else {
+            return;
+        };
+        if worker.healthy == healthy {
+            return;
+        }
+        worker.healthy = healthy;
+        // It has to show anew that it is fit.
+        worker.healthy_at = Some(now);
+        if !self.phase.is_going_down() {
+            self.tell(Notice::WorkerHealth {
+                worker: id,
+                healthy,
+            });
         }
     }
 
@@ -59,6 +78,7 @@ impl Fleet {
         };
         worker.state = State::Ready;
         worker.ready_at = Some(now);
+        worker.healthy_at = Some(now);
         if worker.watchdog.is_some() {
             worker.watchdog = worker.hang_timeout.map(|timeout| now + timeout);
         }

@@ -257,6 +257,7 @@ impl Fleet {
             term_immediately: self.policy.term_immediately,
             status: None,
             healthy: true,
+            healthy_at: None,
         };
         self.act(Action::Spawn(Order {
             worker: worker.id,

@@ -106,12 +106,14 @@ impl Fleet {
         if !self.phase.replaces_the_dead() {
             return;
         }
+        if !self.phase.is_going_down() {
+            self.settle(now);
+        }
         self.fill(now);
         if self.phase.is_going_down() {
             return;
         }
         self.measure(now);
-        self.settle(now);
         self.order_replacements(now);
         self.retire_replaced(now);
         if self.stale().next().is_none() {
@@ -234,16 +236,31 @@ impl Fleet {
         }
     }
 
-    /// When the first Ready worker of the new generation will have lived long enough.
+    /// When the first Ready worker of the new generation will have lived long enough, or one was
+    /// unhealthy for too long.
     pub(super) fn rollout_deadline(&self) -> Option<Moment> {
-        self.rollout.filter(|rollout| !rollout.settled)?;
+        let settled = self.rollout?.settled;
+        let trusted_at = |worker| self.trusted_at(worker).filter(|_| !settled);
         self.of_current()
-            .filter_map(|worker| self.trusted_at(worker))
+            .filter_map(|worker| trusted_at(worker).or(self.hopeless_at(worker)))
             .min()
     }
 
+    /// It has as much time to get well as it had to get Ready.
+    fn hopeless_at(&self, worker: &Worker) -> Option<Moment> {
+        let since = worker.healthy_at.filter(|_| !worker.healthy)?;
+        let forward = self.rollout.is_some_and(|rollout| !rollout.back);
+        forward.then(|| since + self.policy.boot_timeout)
+    }
+
+    /// What is rolled out replaces nobody where it is not well, and may get well.
+    fn is_doubtful(&self, worker: &Worker) -> bool {
+        worker.recycle.is_none() && self.hopeless_at(worker).is_some()
+    }
+
     fn trusted_at(&self, worker: &Worker) -> Option<Moment> {
-        let ready_at = worker.ready_at?;
+        let ready_at = worker.ready_at.max(worker.healthy_at);
+        let ready_at = ready_at.filter(|_| worker.is_fit())?;
         // A plain worker counts as Ready because it has lived that long already.
         Some(if worker.level == Level::Plain {
             ready_at
@@ -276,9 +293,36 @@ impl Fleet {
     }
 
     fn settle(&mut self, now: Moment) {
-        let due = self.rollout_deadline().is_some_and(|due| due <= now);
-        if let Some(rollout) = self.rollout.as_mut().filter(|_| due) {
+        let due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
+        if !due(self.rollout_deadline()) {
+            return;
+        }
+        if self.is_settled() {
+            return self.wait_no_longer(now);
+        }
+        let trusted = self.of_current().any(|it| due(self.trusted_at(it)));
+        let hopeless = self
+            .of_current()
+            .find(|worker| !trusted && due(self.hopeless_at(worker)));
+        if hopeless.is_some_and(|worker| self.can_roll_back(worker)) {
+            return self.roll_back("a worker of it stays unhealthy", now);
+        }
+        if let Some(rollout) = &mut self.rollout {
             rollout.settled = true;
+        }
+    }
+
+    /// One worker that stays unhealthy where others of its generation are well does not hold a
+    /// rollout up for ever.
+    fn wait_no_longer(&mut self, now: Moment) {
+        let hopeless = self
+            .of_current()
+            .filter(|worker| self.hopeless_at(worker).is_some_and(|at| at <= now));
+        let hopeless: Vec<WorkerId> = hopeless.map(|worker| worker.id).collect();
+        for id in hopeless {
+            if let Some(worker) = self.worker_mut(id) {
+                worker.healthy_at = None;
+            }
         }
     }
 
@@ -289,7 +333,7 @@ impl Fleet {
             let settled = self.is_settled();
             let on_trial = self
                 .of_current()
-                .filter(|worker| worker.is_booting() || !settled)
+                .filter(|worker| worker.is_booting() || !settled || self.is_doubtful(worker))
                 .count();
             let full = places >= self.wanted() || self.free_rows() == 0;
             if full || on_trial + self.vacancies.len() >= spare {
@@ -324,7 +368,7 @@ impl Fleet {
         };
         let counted = self
             .fresh()
-            .filter(|worker| settled && worker.is_ready())
+            .filter(|worker| settled && worker.is_ready() && !self.is_doubtful(worker))
             .count();
         if counted + self.stale().count() <= self.wanted() {
             return None;

@@ -40,6 +40,8 @@ pub struct Worker {
     pub(super) status: Option<String>,
     /// It has not said `UNHEALTHY=1` since it said `READY=1`.
     pub(super) healthy: bool,
+    /// Since when that is so, from Ready on.
+    pub(super) healthy_at: Option<Moment>,
 }
 
 /// What is awaited of a worker.
@@ -100,6 +102,11 @@ impl Worker {
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.healthy
+    }
+
+    /// Whether it is Ready, and says that it is well.
+    pub(super) fn is_fit(&self) -> bool {
+        self.is_ready() && self.healthy
     }
 
     /// How many workers died in its place before it, one after the other.

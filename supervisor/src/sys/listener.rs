@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chownat};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -43,6 +44,11 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+    /// A low port is root's.
+    #[error(
+        "cannot listen on {0}: permission denied; choose a port from 1024 on, or give the process CAP_NET_BIND_SERVICE"
+    )]
+    Privileged(BindAddress),
     /// Anything else.
     #[error("cannot listen on {address}: {source}")]
     System {
@@ -202,8 +208,11 @@ pub fn bind(
             .map(|socket| (socket, None))
             .map_err(|source| {
                 let in_use = source.kind() == io::ErrorKind::AddrInUse;
+                let denied = source.kind() == io::ErrorKind::PermissionDenied;
                 if in_use {
                     BindError::InUse(address.clone())
+                } else if denied && tcp.port() < 1024 {
+                    BindError::Privileged(address.clone())
                 } else {
                     system(source)
                 }
@@ -260,14 +269,18 @@ fn bind_tcp(address: SocketAddr, only_v6: bool, backlog: i32) -> io::Result<Sock
     Ok(socket)
 }
 
+/// The mask is that of the whole process.
+static MASKED: Mutex<()> = Mutex::new(());
+
+/// Without a mask everybody may connect, as with gunicorn: a proxy in front of it is somebody else.
 fn bind_unix(path: &Path, backlog: i32, mask: Option<u32>) -> io::Result<(Socket, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
     let address = SockAddr::unix(path)?;
-    let before = mask.map(|mask| umask(Mode::from_raw_mode(mask)));
+    let alone = MASKED.lock();
+    let before = umask(Mode::from_raw_mode(mask.unwrap_or(0)));
     let bound = socket.bind(&address);
-    if let Some(before) = before {
-        umask(before);
-    }
+    umask(before);
+    drop(alone);
     bound?;
     let file = SocketFile {
         path: path.to_owned(),

@@ -25,6 +25,15 @@ pub enum PidFileError {
         /// The process.
         pid: i32,
     },
+    /// It is something else's.
+    #[error(
+        "{} is there and holds no pid: it would be overwritten, and removed at the end; name another file (`pidfile`, `--pid`)",
+        .path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// The system refuses it.
     #[error("the pidfile {} cannot be written (`pidfile`, `--pid`): {source}", .path.display())]
     System {
@@ -46,11 +55,14 @@ impl PidFile {
     /// has gone is replaced.
     ///
     /// # Errors
-    /// When it names a process that is there, or cannot be written.
+    /// When it names a process that is there, holds something else, or cannot be written.
     pub fn create(path: &Path) -> Result<Self, PidFileError> {
         let path = absolute(path).unwrap_or_else(|_| path.to_owned());
         if let Some(pid) = written(&path).filter(|pid| *pid != own() && is_there(*pid)) {
             return Err(PidFileError::Running { path, pid });
+        }
+        if written(&path).is_none() && has_content(&path) {
+            return Err(PidFileError::Foreign { path });
         }
         match write(&path) {
             Ok(()) => Ok(Self { path }),
@@ -75,6 +87,10 @@ fn own() -> i32 {
 /// The pid in the file, if it is one.
 fn written(path: &Path) -> Option<i32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn has_content(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.len() > 0 || !file.is_file())
 }
 
 /// One that may not be signalled is there as well.
@@ -126,7 +142,7 @@ mod tests {
     #[test]
     fn one_of_a_process_that_has_gone_is_replaced_and_one_of_a_living_process_is_not() {
         // No pid is that high; a process group is no process; this one's own may be left from before.
-        for stale in ["2147483647\n", "-1", "0", "text", &own().to_string()] {
+        for stale in ["2147483647\n", "-1", "0", &own().to_string()] {
             let (_folder, path) = file(stale);
             assert!(PidFile::create(&path).is_ok(), "{stale}");
         }
@@ -134,6 +150,14 @@ mod tests {
         let error = PidFile::create(&path).unwrap_err().to_string();
         assert!(error.contains("names process 1, which runs"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn what_is_no_pidfile_is_not_overwritten() {
+        let (_folder, path) = file("important = true\n");
+        let error = PidFile::create(&path).unwrap_err().to_string();
+        assert!(error.contains("holds no pid"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "important = true\n");
     }
 
     #[test]

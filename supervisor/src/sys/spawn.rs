@@ -94,7 +94,7 @@ pub enum SpawnError {
     )]
     Pidfd(rustix::io::Errno),
     /// The system gave no process or descriptor.
-    #[error("cannot fork: {0}")]
+    #[error("the system gives no process or descriptor: {0}")]
     System(#[from] io::Error),
 }
 

@@ -161,6 +161,8 @@ def load() -> Server:
 def _read_in(start: str, location: str) -> Cfg:
     """Runs the config file where gracefork was started, as gunicorn does."""
     here = os.getcwd()
+    # What it imports may lie beside the app, though.
+    prepare_path()
     os.chdir(start)
     try:
         return read(location)

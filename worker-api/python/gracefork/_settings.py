@@ -273,7 +273,7 @@ def _process() -> Iterator[Setting]:
         0,
         check.number,
         "security.umask",
-        note="left out: the one that gracefork was started with",
+        note="left out: the one that gracefork was started with, and 0 for sockets, as in gunicorn",
     )
     yield _key(
         "initgroups",

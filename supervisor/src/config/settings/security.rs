@@ -33,7 +33,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         path: "security.umask",
         support: Now(|draft| &mut draft.config.security.umask),
         example: r#""022""#,
-        doc: "File mode bits that workers never set, in octal; the sockets of `unix:` addresses are made with it too, and keep their mode until the next start. Left out, they are the master's.",
+        doc: "File mode bits that workers never set, in octal; the sockets of `unix:` addresses are made with it too, and keep their mode until the next start. Left out, they are the master's, and everybody may connect to such a socket, as with gunicorn.",
         flags: &["--umask", "-m"],
         ..UNSAID
     },

@@ -65,7 +65,7 @@ impl EventLoop {
             owner: None,
             output: None,
         })
-        .map_err(|error| failure(&error, &spec.program, None))?;
+        .map_err(|error| failure(&error, &spec.program, &spec.config.app.chdir, None))?;
         let host = Host {
             number: HostNumber(self.hosts.started),
             generation,

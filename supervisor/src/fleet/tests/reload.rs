@@ -42,6 +42,41 @@ fn a_reload_starts_one_new_worker_and_retires_an_old_one_only_when_that_has_live
 }
 
 #[test]
+fn a_new_worker_that_is_unhealthy_replaces_nobody_until_it_is_well() {
+    let mut pod = Pod::ready(policy(Level::Native, 2));
+    let new = pod.reload(policy(Level::Native, 2));
+    pod.all_get_ready();
+    let first = *pod.in_state("ready").last().unwrap();
+    pod.pass(millis(500));
+    pod.says(first, Report::Unhealthy);
+    pod.pass(secs(5));
+    assert_eq!((pod.staying_of(OLD), pod.staying_of(new)), (2, 1));
+    pod.says(first, Report::Ready);
+    pod.pass(millis(999));
+    assert_eq!(pod.staying_of(OLD), 2, "it shows anew that it is fit");
+    pod.pass(millis(1));
+    assert_eq!(pod.staying_of(OLD), 1);
+    roll_on(&mut pod);
+    assert_eq!(pod.outcome(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_generation_that_stays_unhealthy_is_rolled_back() {
+    let mut pod = Pod::ready(policy(Level::Native, 2));
+    let new = pod.reload(policy(Level::Native, 2));
+    pod.all_get_ready();
+    let first = *pod.in_state("ready").last().unwrap();
+    pod.says(first, Report::Unhealthy);
+    let patience = policy(Level::Native, 2).boot_timeout;
+    pod.pass(patience - millis(1));
+    assert_eq!((pod.staying_of(OLD), pod.staying_of(new)), (2, 1));
+    pod.pass(millis(1));
+    assert_eq!(pod.outcome(), Some(Outcome::RolledBack));
+    assert_eq!((pod.staying_of(OLD), pod.staying_of(new)), (2, 0));
+    assert!(pod.is_healthy());
+}
+
+#[test]
 fn after_the_first_the_others_follow_without_delay() {
     let mut pod = Pod::ready(policy(Level::Native, 3));
     let new = pod.reload(policy(Level::Native, 3));
