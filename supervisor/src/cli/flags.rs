@@ -20,16 +20,15 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--daemon", "-D"],
         "gracefork stays in the foreground, as containers expect",
     ),
-    (&["--check-config"], "use `gracefork check`"),
-    (&["--print-config"], "use `gracefork config`"),
     (
-        &[
-            "--access-logformat-json",
-            "--log-config",
-            "--log-config-json",
-            "--logger-class",
-        ],
-        LOGGING,
+        &["--check-config"],
+        "use `gracefork check`; it does not import the app, a start does",
+    ),
+    (&["--print-config"], "use `gracefork config`"),
+    (&["--access-logformat-json", "--logger-class"], LOGGING),
+    (
+        &["--log-config", "--log-config-json"],
+        "say `logconfig` or `logconfig_json` in the config file, -c gunicorn_config.py",
     ),
     (
         &[
@@ -46,7 +45,11 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (&["--certfile", "--keyfile", "--ca-certs", "--ciphers"], TLS),
     (&["--cert-reqs", "--ssl-version"], TLS),
-    (&["--reload-extra-file", "--spew"], "reload with SIGHUP"),
+    (
+        &["--reload-extra-file"],
+        "`kill -HUP` takes changed files; leave it out",
+    ),
+    (&["--spew"], LEAVE_OUT),
     (
         &["--paste", "--paster", "--paste-global"],
         "name the app as module:attribute",
@@ -272,7 +275,13 @@ fn refuse(matches: &ArgMatches) -> Result<(), clap::Error> {
     let refusal = |text: String| Err(clap::Error::raw(ErrorKind::UnknownArgument, text));
     for setting in settings::all().filter(|setting| matches!(setting.support, Support::Later)) {
         if let Some(name) = setting.flags.first().filter(|name| given(name)) {
-            return refusal(format!("`{name}` is not supported yet: leave it out\n"));
+            let instead = match *name {
+                "--reload" => ", and send SIGHUP when something has changed",
+                _ => "",
+            };
+            return refusal(format!(
+                "`{name}` is not supported yet: leave it out{instead}\n"
+            ));
         }
     }
     for (flags, instead) in REFUSED {

@@ -119,7 +119,7 @@ fn flags_that_are_not_obeyed_are_refused_by_name() {
     let text = refusal("gracefork --reload main:app");
     assert_eq!(
         text,
-        "error: `--reload` is not supported yet: leave it out\n"
+        "error: `--reload` is not supported yet: leave it out, and send SIGHUP when something has changed\n"
     );
     for flag in [
         "-D",

@@ -107,7 +107,7 @@ class Server:
         """``child_exit``: a worker of this host has gone."""
         worker = self.WORKERS.pop(pid, None)
         if worker is not None:
-            worker.alive = False
+            worker.goes()
             self._may("child_exit", worker)
 
     def resized(self, workers: int, before: int) -> None:

@@ -90,6 +90,9 @@ class Host:
                 self._obey(words, descriptor)
             except (KeyError, ValueError) as error:
                 self._server.log.warning("a message of the master makes no sense: %r", error)
+            except OSError as error:
+                # A full disk, for example, is no reason for workers not to be forked any more.
+                self._server.log.error("what the master wants cannot be done: %s", error)
             finally:
                 if descriptor is not None:
                     os.close(descriptor)
@@ -128,6 +131,7 @@ class Host:
 
     def _fork_twice(self, slot: int, max_requests: int, control: int) -> int:
         """The worker's pid, once it has lost its parent to the master."""
+        _flush()
         reader, writer = os.pipe()
         # No signal may find a worker that has no handlers yet: it takes them off when it has.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -135,6 +139,9 @@ class Host:
             between = os.fork()
             if between == 0:
                 self._between(writer, slot, max_requests, control)
+        except OSError:
+            os.close(reader)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(writer)
@@ -202,6 +209,8 @@ def main(arguments: list[str]) -> NoReturn:
     number = int(environ.pop("GRACEFORK_HOST_FD"))
     first = environ.pop("GRACEFORK_HOST_FIRST", "1") == "1"
     environ.pop("WATCHDOG_PID", None)
+    # Apps look for gunicorn here to know whether somebody serves them.
+    environ["SERVER_SOFTWARE"] = "gracefork (gunicorn compatible)"
     # The channel, the listeners and the scoreboard are not for programs that the app starts.
     os.set_inheritable(number, False)
     inherit()
@@ -228,6 +237,15 @@ def main(arguments: list[str]) -> NoReturn:
     master.say(READY=1)
     Host(master, server).run()
     sys.exit(0)
+
+
+def _flush() -> None:
+    """What is printed and not written yet would be written by each worker as well."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
 
 
 def _in_one_line(value: object) -> str:

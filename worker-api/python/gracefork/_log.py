@@ -48,6 +48,20 @@ class Log:
             handler.setFormatter(logging.Formatter(_FORMAT, _DATE_FORMAT))
             self.error_log.addHandler(handler)
         _configure(cfg)
+        if _names_access_log(cfg):
+            self.warning(
+                "requests do not pass through the logger gunicorn.access, which the log's"
+                " configuration names: `accesslog` and `access_log_format` say where and how they"
+                " are logged"
+            )
+
+    def lend_to(self, name: str) -> None:
+        """Has a logger that apps use log as this one does, as uvicorn's workers for gunicorn do."""
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.handlers = self.error_log.handlers
+            logger.setLevel(self.error_log.level)
+            logger.propagate = False
 
     def reopen_files(self) -> None:
         """Opens the files of all handlers anew, at once: one that is only closed would not be
@@ -129,6 +143,13 @@ def _configure(cfg: Cfg) -> None:
         raise Fault(
             f"`{used}` cannot be used", "correct what the last line names", BAD_CONFIG, error
         ) from error
+
+
+def _names_access_log(cfg: Cfg) -> bool:
+    """Whether the user's own configuration of the log is about requests."""
+    if cfg.logconfig_dict:
+        return "gunicorn.access" in cfg.logconfig_dict.get("loggers", {})
+    return bool(cfg.logconfig and logging.getLogger("gunicorn.access").handlers)
 
 
 def _filled(config: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ def run(slot: int, generation: int, control_fd: int, max_requests: int, server: 
     os.setpgid(0, 0)
     worker = server.booting or Worker(server, 0, slot, generation)
     worker.pid = os.getpid()
+    os.environ["GRACEFORK_WORKER"] = str(slot)
+    os.environ["LISTEN_PID"] = str(worker.pid)
     orders = Orders(worker)
     status = _CRASHED
     try:
@@ -89,6 +91,7 @@ def _serve(worker: Worker, server: Server, orders: Orders) -> None:
         from ._asgi import serve
         from ._request_hooks import around
 
+        server.log.lend_to("uvicorn.error")
         hooks = server.cfg.pre_request, server.cfg.post_request
         serve(worker.native, around(worker.wsgi, worker, *hooks), options, orders)
         return
