@@ -63,13 +63,14 @@ fn idle_connections_of_the_mio_app_lose_nothing_around_the_start_of_drain() {
 
 #[test]
 fn connections_that_have_sent_nothing_yet_are_served_in_lameduck() {
-    let server = Builder::axum().lameduck("2s").start();
+    let server = Builder::axum().lameduck("30s").start();
     let mut silent: Vec<Conn> = (0..8).map(|_| server.connect()).collect();
     server.signal(Signal::TERM);
     server.wait_status("lameduck", |status| status.phase == "lameduck");
     for connection in &mut silent {
         assert_eq!(connection.get("/").unwrap().status, 200);
     }
+    server.signal(Signal::INT);
     server.expect_exit(0);
 }
 

@@ -134,10 +134,13 @@ fn a_reload_that_is_refused_leaves_the_ops_listener_of_the_one_under_way() {
     let next = format!("127.0.0.1:{}", free_port());
     app.become_python("native.py", "unready");
     let answers = || TcpStream::connect(&next).is_ok();
-    for _ in 0..2 {
+    for count in 1..=2 {
         // The second one overtakes the first, and has its listener.
         server.set("health.listen", next.as_str());
         server.signal(Signal::HUP);
+        server.wait("the reload", || {
+            (server.log.count(&["reload: replacing the workers"]) == count).then_some(())
+        });
         server.wait("the next ops listener", || answers().then_some(()));
     }
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -7,22 +7,25 @@ use crate::harness::process::children;
 use crate::harness::{Builder, Server, Signal, eventually};
 
 /// What "promptly" means where the requirement names no figure: far below every time-out in use.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_second_sigterm_changes_nothing() {
-    let server = Builder::axum().lameduck("5s").start();
-    let mut connection = server.connect();
-    connection.send_get("/slow/6").unwrap();
-    let term = server.signal(Signal::TERM);
-    for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(200));
+    let server = Builder::axum()
+        .lameduck("30s")
+        .set("log.level", "debug")
+        .start();
+    for count in 1..=5 {
         server.signal(Signal::TERM);
+        server.wait("its line", || {
+            (server.log.count(&["signal", "SIGTERM"]) >= count).then_some(())
+        });
         assert_eq!(server.get("/").status, 200, "served on in lameduck");
     }
-    assert_eq!(connection.read_response().unwrap().status, 200);
-    let exit = server.expect_exit(0);
-    assert!(exit.after(term) >= Duration::from_secs(5));
+    assert_eq!(server.status().phase, "lameduck");
+    assert_eq!(server.log.count(&["phase lameduck"]), 1);
+    server.signal(Signal::INT);
+    server.expect_exit(0);
 }
 
 #[test]
@@ -80,7 +83,7 @@ fn sigquit_aborts_what_is_in_flight() {
             connection.read_response().is_err(),
             "the request was aborted"
         );
-        server.wait_log(&["abort"]);
+        server.wait_log(&["worker drained", "aborted=1"]);
     }
 }
 

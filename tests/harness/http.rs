@@ -49,6 +49,8 @@ pub(crate) struct Lost {
     pub(crate) at: Instant,
     pub(crate) stage: Stage,
     pub(crate) why: String,
+    /// The number of the client that lost it, in a load.
+    pub(crate) client: usize,
 }
 
 /// How far a request came.
@@ -309,6 +311,7 @@ impl Lost {
             at: Instant::now(),
             stage,
             why: why.to_string(),
+            client: 0,
         }
     }
 }

@@ -218,7 +218,10 @@ fn client(shared: &Shared, number: usize) {
             }
             Err(lost) => {
                 connection = None;
-                shared.lock().lost.push(lost);
+                shared.lock().lost.push(Lost {
+                    client: number,
+                    ..lost
+                });
                 // A refused connection fails in microseconds; the record needs no million of them.
                 thread::sleep(Duration::from_millis(20));
             }

@@ -45,10 +45,13 @@ impl Log {
     }
 
     /// Waits for `limit` until everything is read: whoever could write has ended.
+    #[track_caller]
     pub(crate) fn wait_end(&self, limit: Duration) {
         let (read, changed) = &*self.0;
         let read = read.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = changed.wait_timeout_while(read, limit, |read| read.open > 0);
+        let waited = changed.wait_timeout_while(read, limit, |read| read.open > 0);
+        let (read, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!late.timed_out(), "{} still write to the log", read.open);
     }
 
     /// The first line that contains all of `parts`; waits for it for `limit`.

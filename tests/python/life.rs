@@ -126,14 +126,11 @@ fn a_crash_under_load_costs_only_what_the_worker_had() {
         println!("{}", report.describe());
         let connected = report.lost.iter().all(|lost| lost.stage != Stage::Connect);
         assert!(connected, "{}", report.describe());
-        // Each client has one request at a time: none lost two.
-        let first = report.lost.iter().map(|lost| lost.at).min();
-        let last = report.lost.iter().map(|lost| lost.at).max();
-        assert!(report.lost.len() <= 32, "{}", report.describe());
-        if let (Some(first), Some(last)) = (first, last) {
-            let spread = last.saturating_duration_since(first);
-            assert!(spread.as_millis() < 1000, "{}", report.describe());
-        }
+        // Each client has one request at a time, and none lost two.
+        let mut clients: Vec<_> = report.lost.iter().map(|lost| lost.client).collect();
+        clients.sort_unstable();
+        clients.dedup();
+        assert_eq!(clients.len(), report.lost.len(), "{}", report.describe());
         server.shut_down();
     }
 }

@@ -96,6 +96,7 @@ else:
     control.send("READY=1")
 if how == "vanish":
     control.socket.close()
+    say("has vanished")
     threading.Event().wait()
 
 for frame in control.frames():

@@ -66,11 +66,11 @@ class Loop(PodCase):
             self.assertEqual(pod.get().text, "hello")
 
     def test_a_loop_that_is_blocked_is_told_of_and_a_slow_request_is_not(self):
-        pod = self.pod("import os; os.chdir(os.environ['TEST_FOLDER'])\n" + SLOW, hang_timeout=1)
+        pod = self.pod("import os; os.chdir(os.environ['TEST_FOLDER'])\n" + SLOW, hang_timeout=3)
         with pod.connect() as slow, pod.connect() as busy:
             slow.ask("/hold")
             pod.until_written("holding")
-            time.sleep(2)
+            time.sleep(5)
             self.assertFalse(pod.has_said("WATCHDOG=trigger"))
             busy.ask("/spin")
             pod.wait_for("WATCHDOG=trigger")

@@ -316,7 +316,7 @@ def patient(environ, start_response):
     def test_of_several_threads_all_have_to_hang_or_one_to_keep_the_lock(self):
         for path in ("/hang", "/blind"):
             environ = {"GRACEFORK_THREADS": "2", "GRACEFORK_LOG_LEVEL": "info"}
-            pod = self.serve(self.SOURCE, hang_timeout=1, environ=environ)
+            pod = self.serve(self.SOURCE, hang_timeout=3, environ=environ)
             with pod.connect() as client, pod.connect() as second:
                 client.ask(path)
                 pod.until_written("does not return; others are made")
@@ -327,10 +327,10 @@ def patient(environ, start_response):
                 pod.wait_for("WATCHDOG=trigger")
 
     def test_a_call_that_moves_or_waits_for_its_client_does_not_hang(self):
-        pod = self.serve(self.SOURCE, hang_timeout=1)
+        pod = self.serve(self.SOURCE, hang_timeout=2)
         with pod.connect() as client:
             client.ask("/patient", method="POST", fields="content-length: 100000\r\n")
-            time.sleep(1.5)
+            time.sleep(3)
             client.send(b"x" * 100_000)
             expected = "".join(f"{number}." for number in range(12))
             self.assertEqual(client.answer().text, expected)
