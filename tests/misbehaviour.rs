@@ -1,6 +1,5 @@
 //! Native workers that break the contract: the master survives every one and the pod serves on.
 
-
 use crate::harness::programs::{Program, example, python};
 use crate::harness::{Builder, Server, Signal};
 

@@ -260,12 +260,6 @@ fn a_reload_to_an_address_that_is_taken_is_refused() {
 }
 
 #[test]
-fn workers_are_recycled_after_max_requests_and_nothing_is_lost() {
-    let server = Builder::axum().set("workers.max_requests", 100).start();
-    recycles_under_load(&server);
-}
-
-#[test]
 fn workers_are_recycled_after_max_lifetime_and_nothing_is_lost() {
     let server = Builder::axum().set("workers.max_lifetime", "1s").start();
     recycles_under_load(&server);

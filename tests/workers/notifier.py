@@ -4,7 +4,6 @@
 --extend SECONDS     and ask for that much time meanwhile, again and again
 --mute-after N       send N watchdog signs of life and then none
 --stop SECONDS       take so long to stop
---mute-on-stop       do not ask for time while it stops
 --child              a child of the worker is the one that says READY (what a wrapper does)
 """
 

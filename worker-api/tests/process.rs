@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpListener;
 use std::num::NonZeroU64;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command as Process, ExitStatus, Stdio};
@@ -329,7 +330,7 @@ fn myself() -> Process {
 }
 
 /// A worker by itself, and the lines that it prints.
-fn standalone() -> (Child, Lines<BufReader<ChildStdout>>) {
+fn standalone() -> (Mortal, Lines<BufReader<ChildStdout>>) {
     let mut process = myself();
     process
         .env("WORKER_ROLE", "tell stages")
@@ -337,7 +338,31 @@ fn standalone() -> (Child, Lines<BufReader<ChildStdout>>) {
         .stdout(Stdio::piped());
     let mut child = process.spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    (child, lines)
+    (Mortal(child), lines)
+}
+
+/// A child that does not outlive a test that fails.
+struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Deref for Mortal {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Mortal {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
 }
 
 /// Reads on until the worker has said this.

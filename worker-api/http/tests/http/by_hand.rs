@@ -43,9 +43,10 @@ fn scenario(name: &str, scenario: impl FnOnce(&Worker)) {
         .env(INSIDE, "1")
         .output()
         .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success(),
-        "{}",
+        output.status.success() && said.contains("1 passed"),
+        "{said}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
 }

@@ -134,13 +134,13 @@ fn a_blocked_loop_is_told_of_once_and_a_slow_request_is_not() {
     let mut slow = pod.connect();
     slow.ask("/hold");
     pod.expect("holding");
-    // Several times as long as a loop may be still.
-    thread::sleep(Duration::from_millis(1500));
+    // Twice as long as a loop may be still.
+    thread::sleep(Duration::from_secs(2));
     assert_eq!(pod.connect().get("/stalls").text(), "0");
     let mut busy = pod.connect();
     busy.ask("/block");
     pod.expect("blocking");
-    thread::sleep(Duration::from_millis(1500));
+    pod.expect("stalled");
     pod.release();
     assert_eq!(slow.reply().text(), "held");
     assert_eq!(busy.reply().text(), "blocked");

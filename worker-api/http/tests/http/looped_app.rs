@@ -46,7 +46,7 @@ pub(crate) fn serve(worker: Worker, side: Arc<Side>, counts: Arc<Counts>) {
     let driver = hosted::start(
         worker,
         Handler(Arc::clone(&this)),
-        Some(Duration::from_millis(400)),
+        Some(Duration::from_secs(1)),
     )
     .unwrap();
     let _ = this.driver.set(driver);
@@ -80,6 +80,7 @@ impl LoopHandler for Handler {
 
     fn stalled(&self, _since: Duration) {
         self.0.stalls.fetch_add(1, Ordering::Relaxed);
+        self.0.side.tell("stalled");
     }
 
     fn over(&self) {
