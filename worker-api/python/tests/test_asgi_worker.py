@@ -104,6 +104,28 @@ class Leaving(PodCase):
         pod.wait_for("DRAINED=1")
         self.assertEqual(pod.ended(), 0)
 
+    def test_an_app_that_wants_to_exit_leaves_after_all_its_requests(self):
+        pod = self.pod(
+            SLOW
+            + """
+async def leaves(scope, receive, send):
+    raise SystemExit(3)
+"""
+        )
+        with pod.connect() as held:
+            held.ask("/hold")
+            pod.until_written("holding")
+            with pod.connect() as second:
+                # While the first one holds, the listener may be closed already.
+                second.get()
+                self.assertEqual(pod.get("/leaves").status, 500)
+                pod.wait_for("STOPPING=1")
+                self.assertEqual(second.get("/release").text, "released")
+            self.assertEqual(held.answer().text, "held")
+        pod.wait_for("DRAINED=1")
+        self.assertEqual(pod.ended(), 0)
+        pod.until_written("SystemExit: 3")
+
     def test_a_forced_end_does_not_wait_for_the_app(self):
         pod = self.pod(SLOW)
         with pod.connect() as client:

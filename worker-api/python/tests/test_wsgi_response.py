@@ -340,15 +340,18 @@ def abuses(environ, start_response):
             self.pod_.until_written("Traceback (most recent call last)")
 
     def test_an_exception_after_that_cuts_the_response_off(self):
-        for path, error in (
-            ("/half", "half way"),
-            ("/late", "KeyError: 'original'"),
-            ("/closes", "in between"),
+        for path, sent, error in (
+            ("/half", b"half", "half way"),
+            ("/late", b"out", "KeyError: 'original'"),
+            ("/closes", b"piece", "in between"),
         ):
             with self.pod_.connect() as client:
                 client.ask(path)
+                # What the app has sent before is not kept back.
+                self.assertEqual(client.head()[0], 200)
+                self.assertEqual(client.chunk(), sent)
                 with self.assertRaises(ConnectionError):
-                    client.answer()
+                    client.chunk()
             self.pod_.until_written(error)
         self.pod_.until_written("closed all the same")
         self.assertIn("its response is cut off", self.pod_.written())
