@@ -126,6 +126,10 @@ pub(super) fn narrate(notice: &Notice, subject: &Subject, metrics: &mut Metrics)
             metrics.reload("done");
             info!(%generation, took_seconds = seconds(*took), "reload done");
         }
+        Notice::ReloadAbandoned { generation, why } => {
+            metrics.reload("abandoned");
+            info!(%generation, "reload abandoned: {why}");
+        }
         Notice::ReloadRefused { reason } => {
             metrics.reload("refused");
             let reason = in_one_line(reason);

@@ -261,6 +261,13 @@ pub enum Notice {
         /// From its beginning.
         took: Duration,
     },
+    /// A reload ended before it was done.
+    ReloadAbandoned {
+        /// The generation that it was to bring up.
+        generation: Generation,
+        /// What came in between.
+        why: &'static str,
+    },
     /// A reload was not begun.
     ReloadRefused {
         /// Why.

@@ -78,6 +78,12 @@ impl Fleet {
             });
             return;
         }
+        if let Some(Rollout { back: false, .. }) = self.rollout {
+            self.tell(Notice::ReloadAbandoned {
+                generation: self.current,
+                why: "another reload has begun",
+            });
+        }
         self.current = generation;
         self.abandoned = 0;
         self.boot_failures = 0;
@@ -222,12 +228,12 @@ impl Fleet {
         if rollout.back {
             return;
         }
-        self.report_reload(
-            self.current,
-            Outcome::Abandoned,
-            Some("the pod is shutting down".to_owned()),
-            now,
-        );
+        let why = "the pod is shutting down";
+        self.tell(Notice::ReloadAbandoned {
+            generation: self.current,
+            why,
+        });
+        self.report_reload(self.current, Outcome::Abandoned, Some(why.to_owned()), now);
         if let Some((generation, policy)) = self.proven.clone().filter(|_| !rollout.settled) {
             let shutdown = self.policy.shutdown;
             self.current = generation;

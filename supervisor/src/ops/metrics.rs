@@ -28,7 +28,7 @@ const WORKER_STATES: [&str; 7] = [
 ];
 
 /// The outcomes of a reload that are always told, so that the first one is seen as an increase.
-const RELOAD_OUTCOMES: [&str; 3] = ["done", "refused", "rolled_back"];
+const RELOAD_OUTCOMES: [&str; 4] = ["done", "refused", "rolled_back", "abandoned"];
 
 /// Upper bounds in seconds: from "nothing was in flight" to a whole minute of grace.
 const DRAIN_BUCKETS: [f64; 12] = [

@@ -42,6 +42,23 @@ fn a_reload_starts_one_new_worker_and_retires_an_old_one_only_when_that_has_live
 }
 
 #[test]
+fn a_reload_that_another_overtakes_is_told_of() {
+    let mut pod = Pod::ready(policy(Level::Native, 2));
+    let first = pod.reload(policy(Level::Native, 2));
+    let second = pod.reload(policy(Level::Native, 2));
+    let told = |pod: &Pod, of: Generation| {
+        let abandoned = pod.notices().filter(|notice| {
+            matches!(notice, Notice::ReloadAbandoned { generation, .. } if *generation == of)
+        });
+        abandoned.count()
+    };
+    assert_eq!((told(&pod, first), told(&pod, second)), (1, 0));
+    roll_on(&mut pod);
+    assert_eq!(pod.outcome(), Some(Outcome::Done));
+    assert_eq!((told(&pod, first), told(&pod, second)), (1, 0));
+}
+
+#[test]
 fn a_new_worker_that_is_unhealthy_replaces_nobody_until_it_is_well() {
     let mut pod = Pod::ready(policy(Level::Native, 2));
     let new = pod.reload(policy(Level::Native, 2));
