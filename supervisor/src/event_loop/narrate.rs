@@ -185,7 +185,9 @@ fn forced(notice: &Notice, subject: &Subject, metrics: &mut Metrics) {
     let why = match cause {
         _ if ordered => "somebody asked for it",
         _ if drained => "it reported drained and did not exit",
-        Cause::Hung => "it showed no sign of life (WATCHDOG=1) within hang_timeout",
+        Cause::Hung => {
+            "it showed no sign of life (WATCHDOG=1), or its calls did not return, within hang_timeout (--timeout)"
+        }
         Cause::BootTimeout => "it was not Ready within boot_timeout",
         Cause::Shutdown => "it did not drain in time",
         _ => "it was told to leave and did not drain in time",

@@ -49,13 +49,23 @@ impl Driver for Hosted {
 
 pub(crate) struct Pod<D> {
     driver: PhantomData<D>,
-    child: Child,
+    child: Mortal,
     control: OwnedFd,
     pub(crate) board: Scoreboard,
     side: BufReader<UnixStream>,
     address: Option<SocketAddr>,
     log: PathBuf,
     reports: Vec<Report>,
+}
+
+/// A child that does not outlive a test that fails.
+pub(crate) struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What a worker gets.
@@ -92,10 +102,12 @@ impl<D: Driver> Options<D> {
         let side_path = scratch("side");
         let side_listener = UnixListener::bind(&side_path).unwrap();
         let log = scratch("log");
-        let child = Command::new("/bin/sh")
+        let mut command = Command::new("/bin/sh");
+        command
             .args(["-c", START, "sh"])
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "app::the_worker_process", "--nocapture"])
+            .args(["--exact", "app::the_worker_process"])
+            .args(["--ignored", "--nocapture"])
             .env("LOG", &log)
             .env("DESCRIPTORS", "1000")
             .env(SIDE, &side_path)
@@ -110,10 +122,11 @@ impl<D: Driver> Options<D> {
             .envs(self.env)
             .stdin(Stdio::from(listener))
             .stdout(Stdio::from(its_control))
-            .stderr(Stdio::from(its_board))
-            .spawn()
-            .unwrap();
-        board.row(0).unwrap().reset(child.id(), 1);
+            .stderr(Stdio::from(its_board));
+        let child = Mortal(command.spawn().unwrap());
+        // Its ends of what it has are the child's alone.
+        drop(command);
+        board.row(0).unwrap().reset(child.0.id(), 1);
         let side = BufReader::new(accept_side(&side_listener));
         std::fs::remove_file(side_path).unwrap();
         let reports = Vec::new();
@@ -219,7 +232,7 @@ impl<D: Driver> Pod<D> {
     fn ended(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
                 return status;
             }
             assert!(start.elapsed() < PATIENCE, "the worker does not end");
@@ -250,8 +263,8 @@ impl<D: Driver> Pod<D> {
 
 impl<D> Drop for Pod<D> {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.0.kill();
+        let _ = self.child.0.wait();
         if std::thread::panicking() {
             eprintln!(
                 "the worker's log:\n{}",
