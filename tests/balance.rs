@@ -1,6 +1,7 @@
 //! Who takes a new connection: the workers in turns, none that is at its limit, and rather not one
 //! that is busy or has more than the others.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -119,6 +120,31 @@ fn the_busy_one_gets_of_ninety() -> u64 {
     server.signal(Signal::QUIT);
     server.wait_exit();
     got
+}
+
+#[test]
+fn workers_that_are_busy_all_the_time_take_new_connections() {
+    let server = Builder::hello().workers(2).start();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = server.connect();
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(client.get("/slow/0.03").unwrap().status, 200);
+                }
+            });
+        }
+        server.wait_status("requests that wait", |status| {
+            status.workers.iter().all(|worker| worker.in_flight > 1)
+        });
+        // Each is answered, however long the load goes on.
+        let health = (0..20).map(|_| server.connect().get("/health").unwrap().status);
+        let health: Vec<u16> = health.collect();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(health, [200; 20]);
+    });
+    server.shut_down();
 }
 
 #[test]

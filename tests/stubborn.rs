@@ -25,8 +25,15 @@ fn a_worker_that_waits_for_its_stubborn_children_is_forced_with_them() {
 
 #[test]
 fn children_that_a_worker_leaves_behind_do_not_outlive_the_master() {
-    let server = Builder::plain("fork_children.py", &["leaves"])
-        .drain_timeout("1s")
+    // One that ends by its signal has caught it, and has finished all the same.
+    for way in ["leaves", "raises"] {
+        leaves_children(way);
+    }
+}
+
+fn leaves_children(way: &str) {
+    let server = Builder::plain("fork_children.py", &[way])
+        .drain_timeout("20s")
         .start();
     server.wait("the children of both", || {
         (server.log.count(&["is stubborn"]) == 4).then_some(())

@@ -1,6 +1,7 @@
 """Has children of its own that ignore SIGTERM: one direct, and one that is nobody's any more.
 
-With `stays` it waits for them at its end, for ever; with `leaves` it ends and leaves them.
+With `stays` it waits for them at its end, for ever; with `leaves` it ends and leaves them; with
+`raises` it does so by the signal that it has caught, as uvicorn does.
 """
 
 import os
@@ -30,3 +31,6 @@ wait_for_signal(signal.SIGTERM)
 if sys.argv[1] == "stays":
     say("waits for its child")
     os.waitpid(child, 0)
+if sys.argv[1] == "raises":
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)

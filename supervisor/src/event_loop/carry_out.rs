@@ -89,8 +89,8 @@ impl EventLoop {
             return self.signal_unborn(worker, signal);
         };
         let sent = match signal {
-            Signal::Stop => process.signal(process.stop_signal),
-            Signal::Term => process.signal(SIGTERM),
+            Signal::Stop => process.stop(process.stop_signal),
+            Signal::Term => process.stop(SIGTERM),
             Signal::Abort => process.signal(SIGABRT),
             Signal::Kill => process.kill(),
         };
@@ -248,11 +248,14 @@ impl EventLoop {
                 phase => service.stopping(view::phase_name(*phase)),
             },
             Notice::ReloadStarted { .. } => service.reloading(monotonic_now()),
-            Notice::ReloadDone { .. }
-            | Notice::RolledBack { .. }
-            | Notice::ReloadRefused { .. }
+            Notice::ReloadDone { .. } | Notice::RolledBack { .. }
                 if self.fleet.phase() == PodPhase::Ready =>
             {
+                service.ready();
+            }
+            // One that has asked for it waits for both words.
+            Notice::ReloadRefused { .. } if self.fleet.phase() == PodPhase::Ready => {
+                service.reloading(monotonic_now());
                 service.ready();
             }
             _ => {}

@@ -17,7 +17,7 @@ use crate::config::Owner;
 use crate::fleet::{Generation, Order, SpawnFailure, WorkerId};
 use crate::sys::channel::Channel;
 use crate::sys::notify::NotifySocket;
-use crate::sys::process::End;
+use crate::sys::process::{self, End};
 use crate::sys::run_directory::RunDirectory;
 use crate::sys::signals;
 use crate::sys::spawn::{Child, Launch, SpawnError, Step, end, spawn};
@@ -76,8 +76,8 @@ pub(super) struct Process {
     pub(super) notify: Option<NotifySocket>,
     /// We killed it; the kernel's OOM killer did not.
     pub(super) killed: bool,
-    /// The last signal that it got from us.
-    pub(super) sent: Option<i32>,
+    /// The last stop signal that it got from us, if it does not catch it.
+    pub(super) uncaught: Option<i32>,
     /// How its first process ended, while others of its group go on with its work.
     pub(super) outlived: Option<End>,
     /// Frames that made no sense are told once.
@@ -297,7 +297,7 @@ impl Process {
             channel,
             notify: None,
             killed: false,
-            sent: None,
+            uncaught: None,
             outlived: None,
             garbled: false,
             child,
@@ -323,19 +323,28 @@ impl Process {
         }
     }
 
-    pub(super) fn signal(&mut self, signal: i32) -> io::Result<()> {
-        self.sent = Some(signal);
+    pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
         match self.outlived {
             None => signals::send(&self.child.pidfd, signal),
             Some(_) => signals::send_to_group(self.pid, signal),
         }
     }
 
+    /// Tells it to stop.
+    pub(super) fn stop(&mut self, signal: i32) -> io::Result<()> {
+        if !self.is_hosted && self.outlived.is_none() {
+            self.uncaught = (!process::catches(self.pid, signal)).then_some(signal);
+        }
+        self.signal(signal)
+    }
+
     /// Kill the worker and all that it started in its process group.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.killed = true;
         // It may have left the group that it led.
-        self.signal(SIGKILL)?;
+        if self.outlived.is_none() {
+            self.signal(SIGKILL)?;
+        }
         signals::kill_group(self.pid)
     }
 

@@ -186,6 +186,7 @@ impl EventLoop {
             {
                 self.tell(Event::Tick);
             }
+            self.look_after_survivors();
             self.expire_ops();
             self.expire_hosts();
             self.expire_evaluation();
@@ -352,7 +353,6 @@ impl EventLoop {
                 debug!(pid = Pid::as_raw(Some(pid)), ?end, "orphan reaped");
             }
         }
-        self.look_after_survivors();
     }
 
     /// Tell the core, and do what it answers.

@@ -24,7 +24,8 @@ impl EventLoop {
         let End::Killed(signal, _) = process::end_of_dead(pid).unwrap_or(End::Exited(0)) else {
             return false;
         };
-        let obeyed = process.sent == Some(signal) && !process.killed;
+        // One that catches it and dies of it all the same has finished, as many servers do.
+        let obeyed = process.uncaught == Some(signal) && !process.killed;
         // Told before it is reaped: until then its number is nobody else's.
         if !obeyed || !process::has_others_in_group(pid) {
             return false;
@@ -44,13 +45,13 @@ impl EventLoop {
         true
     }
 
-    /// Some process was reaped: was it the last of a worker?
+    /// Something has happened: is a worker gone with the last of its group, or since it was killed?
     pub(super) fn look_after_survivors(&mut self) {
         let over: Vec<(WorkerId, End)> = self
             .crew
             .iter_mut()
-            .filter_map(|(id, process)| Some((id, process.outlived?, process.pid)))
-            .filter(|(_, _, pid)| !process::group_lives(*pid))
+            .filter_map(|(id, process)| Some((id, process.outlived?, process)))
+            .filter(|(_, _, it)| it.killed || !process::has_others_in_group(it.pid))
             .map(|(id, end, _)| (id, end))
             .collect();
         for (id, end) in over {

@@ -111,10 +111,19 @@ pub fn has_others_in_group(leader: Pid) -> bool {
     })
 }
 
-/// Whether there is such a process group, zombies included.
+/// Whether a process has a handler for this signal, by proc(5) `status`. One that cannot be looked at
+/// counts as having one.
 #[must_use]
-pub fn group_lives(leader: Pid) -> bool {
-    rustix::process::test_kill_process_group(leader) != Err(rustix::io::Errno::SRCH)
+pub fn catches(pid: Pid, signal: i32) -> bool {
+    let path = format!("/proc/{}/status", Pid::as_raw(Some(pid)));
+    let status = std::fs::read_to_string(path).unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(signal - 1).ok();
+    bit.zip(mask)
+        .is_none_or(|(bit, mask)| mask.checked_shr(bit).unwrap_or(0) & 1 == 1)
 }
 
 /// Reap one child; `None` when it still lives or is not ours.

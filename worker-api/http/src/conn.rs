@@ -246,7 +246,11 @@ impl<T: Socket, S: App, M: Timer> Connection<T, S, M> {
     fn linger(&mut self, refusal: Option<Refusal>, cx: &mut Context<'_>) {
         // Whoever had the socket lets go of it here.
         self.phase = Phase::Closed;
-        let refusal = self.link.take_refusal().or(refusal);
+        let before = self.link.take_refusal();
+        if before.is_none() && refusal.is_some() {
+            self.link.setup.connections.refused();
+        }
+        let refusal = before.or(refusal);
         if let Some(socket) = self.link.take_home() {
             let mut linger = Linger::new(socket);
             if let Some(refusal) = refusal {

@@ -8,6 +8,7 @@ under gunicorn.
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
 import threading
@@ -102,6 +103,18 @@ class Orders:
         faulthandler.enable(file=sys.__stderr__ or 2, all_threads=True)
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.siginterrupt(number, False)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a process that the app forks: it is no worker, and signals end it as they do elsewhere."""
+        self.native = self._worker.native = None
+        self.leaving = True
+        own = (self._on_sigterm, self._on_sigint, self._on_sigquit, self._on_sigusr1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+            handler = signal.getsignal(number)
+            if getattr(handler, "__func__", None) in [each.__func__ for each in own]:
+                is_int = number == signal.SIGINT
+                signal.signal(number, signal.default_int_handler if is_int else signal.SIG_DFL)
 
     def leave_if_draining(self) -> None:
         """Ends the worker if it is on its way out before it serves."""

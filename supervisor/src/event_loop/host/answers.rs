@@ -168,7 +168,7 @@ impl EventLoop {
         let started = child
             .map_err(|error| SpawnFailure::System(error.to_string()))
             .and_then(|child| {
-                let mut process = Process::forked(child, &order, row, channel);
+                let process = Process::forked(child, &order, row, channel);
                 for signal in signals {
                     let _ = process.signal(signal);
                 }

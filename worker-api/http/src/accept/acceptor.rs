@@ -12,7 +12,7 @@ use hyper::rt::{Sleep, Timer};
 use rustix::net::SocketFlags;
 use worker_api::{Drain, Listener, Stage};
 
-use super::gate::{Gate, Place};
+use super::gate::{Gate, Place, Progress};
 use super::policy::Stance;
 use super::seat::Seat;
 use crate::setup::Setup;
@@ -26,10 +26,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(10);
 /// So many connections it takes after that.
 const LEFT_OVER: usize = 16;
-/// The same where the app keeps this worker busy: who comes here waits for it, and another worker
-/// may be free much sooner. It takes one only if no other has taken up a request meanwhile, so that
-/// there is somebody who answers for the worker's health.
-const BUSY_GRACE: Duration = Duration::from_millis(100);
+/// The same where the app holds this worker up: whoever comes here waits for it, and another worker
+/// may be free much sooner. After so many graces in which nobody got on, it takes one, so that there
+/// is somebody who answers for the worker's health. One that gets on itself is no worse than others.
+const HELD_UP: u32 = 10;
 
 /// So many connections the last round takes at most: who is flooded has to leave all the same.
 const LAST_ROUND: usize = 16_384;
@@ -66,9 +66,16 @@ pub(crate) struct Acceptor<W, M> {
 enum Rest {
     /// Accepting failed.
     Pause(Pin<Box<dyn Sleep>>),
-    /// Another worker should take what has come. The number is
-    /// [`progress_of_others`](Gate::progress_of_others) where the app keeps this one busy.
-    Grace(Pin<Box<dyn Sleep>>, Option<u64>),
+    /// Another worker should take what has come.
+    Grace(Pin<Box<dyn Sleep>>, Grace),
+}
+
+/// What was seen while others were to take what has come.
+#[derive(Clone, Copy)]
+struct Grace {
+    before: Progress,
+    /// So many times it was waited.
+    times: u32,
 }
 
 /// The last round.
@@ -117,14 +124,14 @@ impl<W: Watch, M: Timer> Acceptor<W, M> {
                     self.rejoin();
                     continue;
                 }
-                Some(Rest::Grace(sleep, before)) => {
-                    sleep.as_mut().poll(cx).is_ready().then_some(*before)
+                Some(Rest::Grace(sleep, grace)) => {
+                    sleep.as_mut().poll(cx).is_ready().then_some(*grace)
                 }
                 None => None,
             };
-            if let Some(before) = grace_is_over {
+            if let Some(grace) = grace_is_over {
                 self.rest = None;
-                self.take_left_over(before, welcome);
+                self.take_left_over(grace, welcome);
                 continue;
             }
             match ready!(self.watch.poll_event(cx)) {
@@ -208,23 +215,30 @@ impl<W: Watch, M: Timer> Acceptor<W, M> {
             }
             Stance::Aside if self.rest.is_some() => {}
             Stance::Aside => {
-                let held_up = self.gate.is_held_up();
-                let grace = if held_up { BUSY_GRACE } else { GRACE };
-                let sleep = self.timer.sleep_until(self.timer.now() + grace);
-                let progress = held_up.then(|| self.gate.progress_of_others());
-                self.rest = Some(Rest::Grace(sleep, progress));
+                self.give_grace(Grace {
+                    before: self.gate.progress(),
+                    times: 0,
+                });
             }
             // An event of before. What waits is told of again when there is room.
             Stance::Full => {}
         }
     }
 
-    /// What should have been another's may be there still. `before`: the progress of the others as
-    /// it was, where this worker was busy.
-    fn take_left_over(&mut self, before: Option<u64>, welcome: &mut impl FnMut(OwnedFd)) {
-        let most = match before.filter(|_| self.gate.is_held_up()) {
-            None => LEFT_OVER,
-            Some(before) => usize::from(self.gate.progress_of_others() == before),
+    fn give_grace(&mut self, grace: Grace) {
+        let sleep = self.timer.sleep_until(self.timer.now() + GRACE);
+        let times = grace.times + 1;
+        self.rest = Some(Rest::Grace(sleep, Grace { times, ..grace }));
+    }
+
+    /// What should have been another's may be there still.
+    fn take_left_over(&mut self, grace: Grace, welcome: &mut impl FnMut(OwnedFd)) {
+        let now = self.gate.progress();
+        let gets_on = now.own != grace.before.own || !self.gate.is_held_up();
+        let most = match gets_on {
+            true => LEFT_OVER,
+            false if grace.times < HELD_UP => return self.give_grace(grace),
+            false => usize::from(now.others == grace.before.others),
         };
         for _ in 0..most {
             if self.gate.look() != Stance::Aside || !self.take_one(welcome) {

@@ -40,6 +40,15 @@ struct Placed {
     paused: bool,
 }
 
+/// Numbers that change with each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// Requests that this worker has finished.
+    pub(crate) own: u64,
+    /// Requests that others have taken up which may take a connection.
+    pub(crate) others: u64,
+}
+
 /// Which seat.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place(usize);
@@ -125,10 +134,17 @@ impl Gate {
         self.blocked.load(Ordering::Relaxed) || self.is_busy(self.in_flight.count())
     }
 
-    /// A number that changes whenever another worker takes up a request.
-    pub(crate) fn progress_of_others(&self) -> u64 {
-        let requests = self.worker.others().map(|other| other.requests);
-        requests.fold(0, u64::wrapping_add)
+    /// How far everybody is.
+    pub(crate) fn progress(&self) -> Progress {
+        let most = self.worker.settings().max_connections.get() as u64;
+        let open = self
+            .worker
+            .others()
+            .filter(|other| u64::from(other.connections) < most);
+        Progress {
+            own: self.in_flight.served(),
+            others: open.map(|other| other.requests).fold(0, u64::wrapping_add),
+        }
     }
 
     /// The app holds its event loop, or does so no more.

@@ -156,6 +156,7 @@ impl Floor for Below<'_> {
 
     /// Sets the clock; sees whether it is over, of which the loop is told once.
     fn settle(&self) {
+        self.core.gate.set_blocked(self.stands_by);
         self.core.timers.begin_turn();
         let hosted = self.hosted;
         if hosted.leaves.load(Ordering::Acquire)
