@@ -136,6 +136,61 @@ fn a_crash_under_load_costs_only_what_the_worker_had() {
 }
 
 #[test]
+fn a_signal_to_one_worker_replaces_it_and_loses_nothing() {
+    for builder in [raw_wsgi(1), raw_asgi()] {
+        let server = need!(builder, "the package").start();
+        let load = Load::start(&server.target);
+        load.wait_for(200);
+        for signal in [Signal::TERM, Signal::INT, Signal::TERM] {
+            let worker = server.watch(server.worker_pids()[0]);
+            worker.signal(signal);
+            server.wait_gone(&worker);
+            server.wait_status("two workers", |status| {
+                status.ready_workers == 2 && status.workers.len() == 2
+            });
+        }
+        load.wait_for(200);
+        load.stop().assert_none_lost();
+        assert_eq!(server.log.count(&["worker retires", "own_will"]), 3);
+        server.shut_down();
+    }
+}
+
+#[test]
+fn a_child_of_the_app_ends_by_its_signal_and_its_worker_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = "
+import os, signal
+
+def app(environ, start):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # What comes before the fork is over is lost: Python clears it.
+        os.write(write, b'up')
+        signal.pause()
+        os._exit(0)
+    os.close(write)
+    os.read(read, 2)
+    os.close(read)
+    os.kill(child, signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    start('200 OK', [])
+    return [str(os.waitstatus_to_exitcode(status)).encode()]
+";
+    std::fs::write(folder.path().join("forks.py"), app).unwrap();
+    let builder = need!(hosted_in("forks:app", "sys", folder.path()), "the package");
+    let server = builder.start();
+    let before = server.worker_pids();
+    for _ in 0..5 {
+        answers(&server, "/", 200, "-15");
+    }
+    assert_eq!(server.worker_pids(), before);
+    assert_eq!(server.log.count(&["own_will"]), 0);
+    server.shut_down();
+}
+
+#[test]
 fn a_reload_takes_new_code_and_one_that_does_not_import_changes_nothing() {
     for preload in [true, false] {
         let folder = tempfile::tempdir().unwrap();

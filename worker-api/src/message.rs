@@ -55,6 +55,8 @@ pub enum Report {
     ExtendTimeout(Duration),
     /// `STOPPING=1`: it is on its way out by itself.
     Stopping,
+    /// `REPLACE=1`: it wants to go as soon as another one is there, and serves until it is told.
+    Replace,
     /// `FATAL=reason`: it cannot work and a replacement could not either; do not respawn.
     Fatal(String),
 }
@@ -120,6 +122,7 @@ impl Report {
             Self::Hung => line("WATCHDOG", "trigger"),
             Self::ExtendTimeout(length) => line("EXTEND_TIMEOUT_USEC", micros(*length)),
             Self::Stopping => flag("STOPPING"),
+            Self::Replace => flag("REPLACE"),
             Self::Fatal(reason) => line("FATAL", one_line(reason)),
         }
     }
@@ -163,6 +166,7 @@ impl Report {
                     reports.push(Self::ExtendTimeout(length));
                 }
                 ("STOPPING", "1") => reports.push(Self::Stopping),
+                ("REPLACE", "1") => reports.push(Self::Replace),
                 ("FATAL", reason) => reports.push(Self::Fatal(truncated(reason).to_owned())),
                 _ => {}
             }
@@ -313,6 +317,7 @@ mod tests {
             Just(Report::Hung),
             any::<u64>().prop_map(|n| Report::ExtendTimeout(Duration::from_micros(n))),
             Just(Report::Stopping),
+            Just(Report::Replace),
             text.prop_map(Report::Fatal),
         ]
     }

@@ -96,6 +96,8 @@ pub(crate) struct Inner {
     pub(crate) access_log: Option<AccessLog>,
     listeners: Mutex<Vec<Listener>>,
     begun_to_drain: AtomicBool,
+    /// A replacement was asked for.
+    asked: AtomicBool,
     said_ready: AtomicBool,
     said_drained: AtomicBool,
 }
@@ -384,13 +386,22 @@ impl Worker {
         self.inner.link.report(&Report::Watchdog);
     }
 
-    /// This worker leaves by itself, whatever the pod does: it reports so, and drains. The master
-    /// starts another one in its place. Doing it again, or when it drains anyway, does nothing.
+    /// This worker wants to leave by itself. While the pod serves it asks the master for a
+    /// replacement, goes on serving, and is retired when that is Ready: so no request is lost.
+    /// Otherwise it reports that it stops, and drains. Doing it again, or when it drains anyway, does
+    /// nothing.
     pub fn leave(&self) {
-        if !self.inner.has_begun_to_drain() {
-            self.inner.link.report(&Report::Stopping);
-            self.inner.begin_to_drain();
+        if self.inner.has_begun_to_drain() {
+            return;
         }
+        if self.is_supervised() && self.pod_phase() == PodPhase::Ready {
+            if !self.inner.asked.swap(true, Ordering::AcqRel) {
+                self.inner.link.report(&Report::Replace);
+            }
+            return;
+        }
+        self.inner.link.report(&Report::Stopping);
+        self.inner.begin_to_drain();
     }
 
     /// Reports that a call of the app hangs, so that the master ends this worker, by SIGABRT first,
@@ -502,6 +513,7 @@ pub(crate) fn start_worker(
         access_log,
         listeners: Mutex::new(listeners),
         begun_to_drain: AtomicBool::new(false),
+        asked: AtomicBool::new(false),
         said_ready: AtomicBool::new(false),
         said_drained: AtomicBool::new(false),
     });

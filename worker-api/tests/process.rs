@@ -69,12 +69,8 @@ fn worker_process() {
             assert_eq!(names, ["standalone"]);
             return;
         }
-        "leaves" => {
-            worker.ready();
-            worker.leave();
-            worker.leave();
-            assert_eq!(worker.drain().stage(), Stage::Draining);
-        }
+        "leaves" => leaves(&worker, Stage::Serving, Stage::Serving),
+        "leaves a pod that goes down" => leaves(&worker, Stage::Lameduck, Stage::Draining),
         "tell stages" => {
             println!("\nserving");
             for stage in [Stage::Draining, Stage::Forced] {
@@ -88,6 +84,15 @@ fn worker_process() {
     worker.ready();
     worker.drain().wait(Stage::Draining);
     worker.drained();
+}
+
+/// Leaves, and does so again, when it has come so far; that is what comes of it.
+fn leaves(worker: &Worker, at: Stage, then: Stage) {
+    worker.ready();
+    worker.drain().wait(at);
+    worker.leave();
+    worker.leave();
+    assert_eq!(worker.drain().stage(), then);
 }
 
 #[test]
@@ -204,9 +209,21 @@ fn a_forked_worker_has_what_its_fork_server_was_given_and_what_it_was_told() {
 }
 
 #[test]
-fn a_worker_that_leaves_says_so_and_drains() {
+fn a_worker_that_wants_to_leave_asks_for_another_and_serves_until_it_is_told() {
     let mut master = Master::ready("leaves", &[]);
-    assert_eq!(master.hear(), Report::Stopping);
+    assert_eq!(master.hear(), Report::Replace);
+    master.tell(&Command::Drain);
+    let (served, aborted) = (0, 0);
+    assert_eq!(master.hear(), Report::Drained { served, aborted });
+    assert!(master.wait().success());
+}
+
+#[test]
+fn a_worker_that_leaves_a_pod_that_goes_down_says_so_and_drains() {
+    let mut master = Master::ready("leaves a pod that goes down", &[]);
+    master.board.set_phase(PodPhase::Lameduck);
+    master.tell(&Command::Lameduck);
+    while master.hear() != Report::Stopping {}
     let (served, aborted) = (0, 0);
     assert_eq!(master.hear(), Report::Drained { served, aborted });
     assert!(master.wait().success());

@@ -42,6 +42,7 @@ impl Fleet {
             Report::Hung => self.on_hung(id, now),
             Report::ExtendTimeout(length) => self.on_extend(id, length, now),
             Report::Stopping => self.leave_by_own_will(id, now),
+            Report::Replace => self.recycle(id, Cause::OwnWill),
             Report::Fatal(_) if worker.fatal => {}
             Report::Fatal(reason) => {
                 worker.fatal = true;

@@ -122,14 +122,27 @@ class Orders:
         if self.booting and is_told:
             self._leave(0)
 
-    def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
+    def _on_sigterm(self, number: int, _frame: FrameType | None) -> None:
+        if self._is_elsewhere(number):
+            return
         self.leave_if_draining()
         self._leave_by_itself()
 
-    def _on_sigint(self, _signal: int, _frame: FrameType | None) -> None:
+    def _on_sigint(self, number: int, _frame: FrameType | None) -> None:
+        if self._is_elsewhere(number):
+            return
         self._hook("worker_int")
         self.leave_if_draining()
         self._leave_by_itself()
+
+    def _is_elsewhere(self, number: int) -> bool:
+        """Whether this is a process that the app has forked, which has not forgotten yet that it is
+        no worker: the signal ends it then."""
+        if os.getpid() == self._worker.pid:
+            return False
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+        return True
 
     def _leave_by_itself(self) -> None:
         """The signal is for this worker alone: where the pod goes down, that is known by now."""

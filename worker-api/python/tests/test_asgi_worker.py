@@ -115,13 +115,12 @@ async def leaves(scope, receive, send):
         with pod.connect() as held:
             held.ask("/hold")
             pod.until_written("holding")
-            with pod.connect() as second:
-                # While the first one holds, the listener may be closed already.
-                second.get()
-                self.assertEqual(pod.get("/leaves").status, 500)
-                pod.wait_for("STOPPING=1")
-                self.assertEqual(second.get("/release").text, "released")
+            self.assertEqual(pod.get("/leaves").status, 500)
+            pod.wait_for("REPLACE=1")
+            # It serves until it is told.
+            self.assertEqual(pod.get("/release").text, "released")
             self.assertEqual(held.answer().text, "held")
+        pod.drain()
         pod.wait_for("DRAINED=1")
         self.assertEqual(pod.ended(), 0)
         pod.until_written("SystemExit: 3")

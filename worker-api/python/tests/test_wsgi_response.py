@@ -362,7 +362,8 @@ def abuses(environ, start_response):
 
     def test_an_app_that_wants_to_exit_leaves_after_its_requests(self):
         self.assertEqual(self.pod_.get("/leaves").status, 500)
-        self.pod_.wait_for("STOPPING=1")
+        self.pod_.wait_for("REPLACE=1")
+        self.pod_.drain()
         self.pod_.wait_for("DRAINED=1")
         self.assertEqual(self.pod_.ended(), 0)
 

@@ -274,3 +274,26 @@ fn workers_that_take_long_to_leave_never_outnumber_the_rows_of_the_scoreboard() 
     }
     assert_eq!(pod.fleet.workers().len(), MAX_ROWS);
 }
+
+#[test]
+fn a_worker_that_wants_to_go_does_so_when_its_replacement_is_there() {
+    let mut pod = Pod::ready(policy(Level::Native, 2));
+    let tired = pod.in_state("ready")[0];
+    pod.says(tired, Report::Replace);
+    pod.says(tired, Report::Replace);
+    assert_eq!(pod.in_state("booting").len(), 1);
+    assert!(pod.in_state("ready").contains(&tired));
+    pod.all_get_ready();
+    assert_eq!(pod.in_state("retiring"), [tired]);
+    assert!(matches!(pod.commands(tired)[..], [Command::Retire { .. }]));
+    let told = pod.notices().filter(|notice| {
+        matches!(
+            notice,
+            Notice::WorkerRetired {
+                cause: Cause::OwnWill,
+                ..
+            }
+        )
+    });
+    assert_eq!(told.count(), 1);
+}

@@ -147,8 +147,15 @@ impl Inbox {
 pub(super) struct Receivers(VecDeque<Py<PyAny>>);
 
 impl Receivers {
-    pub(super) fn add(&mut self, future: &Bound<'_, PyAny>) {
+    pub(super) fn add(&mut self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        // Whoever asks again and again whether there is something gives up each time.
+        while let Some(last) = self.0.back()
+            && is_done(last.bind(future.py()))?
+        {
+            self.0.pop_back();
+        }
         self.0.push_back(future.clone().unbind());
+        Ok(())
     }
 
     /// Whether somebody waits who was not woken.

@@ -144,7 +144,7 @@ impl Talk {
     pub(super) fn wait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let future = this.site.create_future(slf.py())?;
-        this.try_lock()?.receivers.add(&future);
+        this.try_lock()?.receivers.add(&future)?;
         Ok(future)
     }
 
