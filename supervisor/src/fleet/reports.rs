@@ -62,6 +62,9 @@ impl Fleet {
             return;
         }
         worker.healthy = healthy;
+        if !healthy {
+            worker.sick_since.get_or_insert(now);
+        }
         // It has to show anew that it is fit.
         worker.healthy_at = Some(now);
         if !self.phase.is_going_down() {

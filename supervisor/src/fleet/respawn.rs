@@ -258,6 +258,7 @@ impl Fleet {
             status: None,
             healthy: true,
             healthy_at: None,
+            sick_since: None,
         };
         self.act(Action::Spawn(Order {
             worker: worker.id,

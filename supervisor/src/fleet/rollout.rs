@@ -252,9 +252,11 @@ impl Fleet {
             .min()
     }
 
-    /// It has as much time to get well as it had to get Ready.
+    /// It has as much time to get well, and stay so, as it had to get Ready.
     fn hopeless_at(&self, worker: &Worker) -> Option<Moment> {
-        let since = worker.healthy_at.filter(|_| !worker.healthy)?;
+        let since = worker
+            .sick_since
+            .filter(|_| worker.is_ready() && !worker.healthy)?;
         let forward = self.rollout.is_some_and(|rollout| !rollout.back);
         forward.then(|| since + self.policy.boot_timeout)
     }
@@ -327,7 +329,7 @@ impl Fleet {
         let hopeless: Vec<WorkerId> = hopeless.map(|worker| worker.id).collect();
         for id in hopeless {
             if let Some(worker) = self.worker_mut(id) {
-                worker.healthy_at = None;
+                worker.sick_since = None;
             }
         }
     }

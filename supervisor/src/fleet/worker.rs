@@ -42,6 +42,8 @@ pub struct Worker {
     pub(super) healthy: bool,
     /// Since when that is so, from Ready on.
     pub(super) healthy_at: Option<Moment>,
+    /// When it turned unhealthy for the first time, until nobody waits for it any more.
+    pub(super) sick_since: Option<Moment>,
 }
 
 /// What is awaited of a worker.

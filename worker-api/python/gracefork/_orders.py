@@ -106,7 +106,7 @@ class Orders:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """In a process that the app forks: it is no worker, and signals end it as they do elsewhere."""
+        """In a process that the app forks: it is no worker, and signals end it as elsewhere."""
         self.native = self._worker.native = None
         self.leaving = True
         own = (self._on_sigterm, self._on_sigint, self._on_sigquit, self._on_sigusr1)
