@@ -178,16 +178,28 @@ def app(environ, start):
     start('200 OK', [])
     return [str(os.waitstatus_to_exitcode(status)).encode()]
 ";
+    // Called by a loop, which keeps handlers from raising, as well.
+    let app = format!(
+        "{app}
+async def loop(scope, receive, send):
+    said = []
+    body = app({{}}, lambda status, fields: said.append(status))
+    await send({{'type': 'http.response.start', 'status': 200}})
+    await send({{'type': 'http.response.body', 'body': body[0]}})
+"
+    );
     std::fs::write(folder.path().join("forks.py"), app).unwrap();
-    let builder = need!(hosted_in("forks:app", "sys", folder.path()), "the package");
-    let server = builder.start();
-    let before = server.worker_pids();
-    for _ in 0..5 {
-        answers(&server, "/", 200, "-15");
+    for name in ["forks:app", "forks:loop"] {
+        let builder = need!(hosted_in(name, "sys", folder.path()), "the package");
+        let server = builder.start();
+        let before = server.worker_pids();
+        for _ in 0..5 {
+            answers(&server, "/", 200, "-15");
+        }
+        assert_eq!(server.worker_pids(), before);
+        assert_eq!(server.log.count(&["own_will"]), 0);
+        server.shut_down();
     }
-    assert_eq!(server.worker_pids(), before);
-    assert_eq!(server.log.count(&["own_will"]), 0);
-    server.shut_down();
 }
 
 #[test]

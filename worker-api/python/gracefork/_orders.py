@@ -109,10 +109,13 @@ class Orders:
         """In a process that the app forks: it is no worker, and signals end it as elsewhere."""
         self.native = self._worker.native = None
         self.leaving = True
-        own = (self._on_sigterm, self._on_sigint, self._on_sigquit, self._on_sigusr1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
             handler = signal.getsignal(number)
-            if getattr(handler, "__func__", None) in [each.__func__ for each in own]:
+            if isinstance(handler, _Composed):
+                # The app's own may end the process here.
+                handler = handler.handler
+                signal.signal(number, handler)
+            if getattr(handler, "__self__", None) is self:
                 is_int = number == signal.SIGINT
                 signal.signal(number, signal.default_int_handler if is_int else signal.SIG_DFL)
 
@@ -202,10 +205,10 @@ class _Composed:
     """A handler that cannot end the process by raising."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
-        self._handler = handler
+        self.handler = handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         try:
-            self._handler(number, frame)
+            self.handler(number, frame)
         except (SystemExit, KeyboardInterrupt):
             pass
