@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -45,10 +46,11 @@ impl Receiving {
         std::mem::replace(&mut place, wait)
     }
 
-    /// Whoever waits here does so no more. If it was woken, another one is to be.
+    /// Whoever waits here does so no more. If it was woken, another one is to be; on the loop, since
+    /// the collector may end a coroutine anywhere.
     fn give_up(&self, wait: &Wait, py: Python<'_>) -> PyResult<()> {
         if is_done(wait.future.bind(py))? {
-            self.inbox.look_after(py)?;
+            self.inbox.waker(py)?.wake();
         }
         Ok(())
     }
@@ -134,10 +136,11 @@ impl Inbox {
         }
     }
 
-    fn look_after(&self, py: Python<'_>) -> PyResult<()> {
+    /// Has those who wait looked after, on the loop.
+    fn waker(&self, py: Python<'_>) -> PyResult<Waker> {
         match self {
-            Self::Talk(talk) => Talk::look_after(talk.bind(py)),
-            Self::Socket(socket) => Socket::look_after(socket.bind(py)),
+            Self::Talk(talk) => talk.get().waker(talk.bind(py)),
+            Self::Socket(socket) => socket.get().waker(socket.bind(py)),
         }
     }
 }

@@ -221,7 +221,7 @@ impl Talk {
     }
 
     /// Has those who wait looked after, on the loop.
-    fn waker(&self, slf: &Bound<'_, Self>) -> PyResult<Waker> {
+    pub(super) fn waker(&self, slf: &Bound<'_, Self>) -> PyResult<Waker> {
         let slf = slf.clone().unbind();
         Ok(self.site.driver()?.waker(move || {
             Python::attach(|py| {
@@ -234,7 +234,7 @@ impl Talk {
     }
 
     /// Something has come, or gone.
-    pub(super) fn look_after(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn look_after(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let Ok(mut state) = this.try_lock() else {
             this.waker(slf)?.wake();
