@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::channel::Channel;
 use crate::message::Report;
-use crate::scoreboard::WorkerState;
-use crate::scoreboard::{Row, Scoreboard};
+use crate::scoreboard::{Row, Scoreboard, WorkerState};
 
 /// The health of this worker: the pod's (set by the master for all workers in the same instant)
 /// and its own flag. A clone is another handle on the same health.

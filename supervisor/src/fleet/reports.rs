@@ -62,11 +62,12 @@ impl Fleet {
             return;
         }
         worker.healthy = healthy;
-        if !healthy {
+        if healthy {
+            // It has to show anew that it is fit.
+            worker.healthy_at = Some(now);
+        } else {
             worker.sick_since.get_or_insert(now);
         }
-        // It has to show anew that it is fit.
-        worker.healthy_at = Some(now);
         if !self.phase.is_going_down() {
             self.tell(Notice::WorkerHealth {
                 worker: id,

@@ -267,13 +267,12 @@ impl Fleet {
     }
 
     fn trusted_at(&self, worker: &Worker) -> Option<Moment> {
-        let ready_at = worker.ready_at.max(worker.healthy_at);
-        let ready_at = ready_at.filter(|_| worker.is_fit())?;
+        let fit_at = worker.healthy_at.filter(|_| worker.is_fit())?;
         // A plain worker counts as Ready because it has lived that long already.
         Some(if worker.level == Level::Plain {
-            ready_at
+            fit_at
         } else {
-            ready_at + self.policy.ready_after
+            fit_at + self.policy.ready_after
         })
     }
 

@@ -40,7 +40,7 @@ pub struct Worker {
     pub(super) status: Option<String>,
     /// It has not said `UNHEALTHY=1` since it said `READY=1`.
     pub(super) healthy: bool,
-    /// Since when that is so, from Ready on.
+    /// When it got Ready, or healthy again after that.
     pub(super) healthy_at: Option<Moment>,
     /// When it turned unhealthy for the first time, until nobody waits for it any more.
     pub(super) sick_since: Option<Moment>,

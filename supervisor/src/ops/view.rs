@@ -96,7 +96,7 @@ pub struct ReloadView {
     /// The generation that it was to bring up.
     pub generation: u64,
     /// `in_progress`, `done`, `refused` (the new config is wrong), `rolled_back`, or `abandoned` (the
-    /// pod was told to stop meanwhile).
+    /// pod was told to stop, or another reload came, meanwhile).
     pub outcome: &'static str,
     /// Why it was refused or rolled back.
     pub reason: Option<String>,

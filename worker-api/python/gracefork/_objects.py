@@ -49,8 +49,8 @@ class Worker:
 
     ``age`` counts the forks of this host, from 1; ``pid`` is ``"[booting]"`` until it has one;
     ``app`` is the server's way to the app, and ``wsgi`` the app itself once it is loaded: what a
-    hook puts in its place is what is served. A worker whose ``alive`` is set to ``False`` drains
-    and is replaced.
+    hook puts in its place is what is served. A worker whose ``alive`` is set to ``False`` is
+    replaced, and drains.
     """
 
     def __init__(self, server: Server, age: int, slot: int, generation: int) -> None:
@@ -84,7 +84,7 @@ class Worker:
             self.leave()
 
     def leave(self) -> None:
-        """It drains, and another takes its place; when the pod goes down, the master sees to it."""
+        """Another takes its place, and it drains; when the pod goes down, the master sees to it."""
         self._alive = False
         if self.native is not None and self.native.pod_phase() in ("boot", "ready"):
             self.native.leave()

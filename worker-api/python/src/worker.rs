@@ -137,7 +137,7 @@ impl Worker {
         py.detach(|| self.inner.drained());
     }
 
-    /// Leaves the pod: it drains, and another one takes its place.
+    /// Leaves the pod: while that serves, it drains once another one has taken its place.
     fn leave(&self, py: Python<'_>) {
         py.detach(|| self.inner.leave());
     }

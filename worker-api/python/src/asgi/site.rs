@@ -192,8 +192,8 @@ impl Site {
         Ok(())
     }
 
-    /// The app wants the process to end. It does so without losing a request: the worker drains, and
-    /// another one takes its place. Unless it is told to end now: then the loop ends with this,
+    /// The app wants the process to end. It does so without losing a request: another one takes its
+    /// place, and the worker drains. Unless it is told to end now: then the loop ends with this,
     /// which it lets through as what a callback of its own raises.
     pub(super) fn leave(&self, py: Python<'_>, error: PyErr) {
         if !error.matches(py, &self.leave_at_once).unwrap_or(true) {
