@@ -2,7 +2,7 @@
 //! a name.
 
 use crate::harness::builder::confinement_works;
-use crate::harness::programs::skip;
+use crate::harness::skip::skip;
 use crate::harness::{Builder, Load, LoadBalancer, Signal, eventually};
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::harness::process::zombies;
-use crate::harness::programs::skip;
+use crate::harness::skip::skip;
 use crate::harness::{Builder, Load, Server, Signal, eventually};
 
 #[test]

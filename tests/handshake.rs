@@ -12,8 +12,8 @@ use rustix::net::sockopt::set_tcp_quickack;
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::harness::ports::free_port;
-use crate::harness::programs::skip;
 use crate::harness::schedule::alone;
+use crate::harness::skip::skip;
 use crate::harness::{Builder, LIMIT, Server, Signal, Target};
 
 /// The way of a handshake's last segment: longer than a worker needs to close its listener, and

@@ -6,7 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::programs::{Program, example, gracefork, python_path, root, skip};
+use crate::harness::programs::{Program, example, gracefork, python_path, root};
+use crate::harness::skip::skip;
 use crate::harness::{Builder, Load, Server, Signal, Target};
 
 const USER: u32 = 65_533;

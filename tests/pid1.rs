@@ -1,6 +1,7 @@
 //! As PID 1 of a container: the same shutdown, orphans reaped, the last to go.
 
-use crate::harness::programs::{skip, unshare_works};
+use crate::harness::programs::unshare_works;
+use crate::harness::skip::skip;
 use crate::harness::{Builder, Load, Server, Signal, eventually, process};
 use crate::shutdown::goes_down_under_load;
 

@@ -14,7 +14,7 @@ use crate::reload::settled;
 #[test]
 fn an_ipv6_address_is_served() {
     let Ok(probe) = TcpListener::bind("[::1]:0") else {
-        return crate::harness::programs::skip("IPv6 on the loopback");
+        return crate::harness::skip::skip("IPv6 on the loopback");
     };
     drop(probe);
     let address = format!("[::1]:{}", crate::harness::ports::free_port());

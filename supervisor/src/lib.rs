@@ -13,3 +13,7 @@ pub mod logging;
 pub mod ops;
 pub mod run;
 pub mod sys;
+
+#[cfg(test)]
+#[path = "../../tests/harness/skip.rs"]
+mod skip;

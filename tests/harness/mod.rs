@@ -17,6 +17,7 @@ pub(crate) mod rude;
 pub(crate) mod schedule;
 mod selftest;
 pub(crate) mod server;
+pub(crate) mod skip;
 pub(crate) mod status;
 pub(crate) mod wait;
 

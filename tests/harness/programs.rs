@@ -1,7 +1,5 @@
 //! What there is to start: the examples, the small workers of `tests/workers`, uvicorn and Node.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -117,31 +115,12 @@ pub(crate) fn unshare_works() -> bool {
     )
 }
 
-/// Says that the running test is skipped, and why, where it is seen: the runner's capture holds
-/// back only what the print macros write, not this.
-pub(crate) fn skip(needs: &str) {
-    let current = std::thread::current();
-    let line = format!(
-        "skipped: {}: needs {needs}\n",
-        current.name().unwrap_or("?")
-    );
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-    if let Some(path) = std::env::var_os("GRACEFORK_SKIP_LOG") {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap();
-        file.write_all(line.as_bytes()).unwrap();
-    }
-}
-
 /// The value, or an early end of the test that says what is missing.
 macro_rules! need {
     ($what:expr, $needs:literal) => {
         match $what {
             Some(value) => value,
-            None => return crate::harness::programs::skip($needs),
+            None => return crate::harness::skip::skip($needs),
         }
     };
 }

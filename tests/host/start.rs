@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::site::Site;
 use super::{host, reload, version};
-use crate::harness::programs::{skip, unshare_works};
+use crate::harness::programs::unshare_works;
+use crate::harness::skip::skip;
 use crate::harness::{Signal, eventually, process};
 
 /// For an import or a hook that takes long enough to be met on the way.

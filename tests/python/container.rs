@@ -5,7 +5,8 @@ use std::path::Path;
 use super::hosted;
 use crate::confined::lives_its_life;
 use crate::harness::builder::confined_runs;
-use crate::harness::programs::{hosting_python, need, skip, unshare_works};
+use crate::harness::programs::{hosting_python, need, unshare_works};
+use crate::harness::skip::skip;
 use crate::shutdown::goes_down_under_load;
 
 #[test]

@@ -14,8 +14,7 @@ const DIFFERENCES: &[(&str, &str)] = &[(
 #[test]
 fn fixtures_are_answered_as_gunicorn_does() {
     let Some(folder) = shared() else {
-        println!("skipped: there is no ../shared/http-fixtures");
-        return;
+        return crate::skip::skip("../shared/http-fixtures");
     };
     let mut cases: Vec<Case> = ["valid", "invalid"]
         .into_iter()

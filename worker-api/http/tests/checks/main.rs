@@ -13,4 +13,6 @@ mod fixtures;
 mod groups;
 mod lockstep;
 mod seeds;
+#[path = "../../../../tests/harness/skip.rs"]
+mod skip;
 mod wire;
