@@ -5,6 +5,7 @@ mod container;
 mod frameworks;
 mod hang;
 mod life;
+mod memory;
 mod mistakes;
 mod mount;
 mod sockets;

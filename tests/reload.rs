@@ -41,6 +41,22 @@ fn a_reload_takes_the_new_environment_and_arguments() {
 }
 
 #[test]
+fn what_a_start_or_a_reload_took_is_unmapped_once_it_is_quiet() {
+    let server = Builder::mio().set("log.level", "debug").start();
+    let unmapped = |times| {
+        server.wait("the master has let go of what it has read", || {
+            let said = server.log.count(&["is unmapped", "bytes="]);
+            let nothing = server.log.count(&["is unmapped", "bytes=0"]);
+            (said == times && nothing == 0).then_some(())
+        });
+    };
+    unmapped(1);
+    server.signal(Signal::HUP);
+    unmapped(2);
+    server.shut_down();
+}
+
+#[test]
 fn a_reload_changes_the_number_of_workers() {
     let server = Builder::axum().start();
     server.set("workers.count", 3);

@@ -6,8 +6,10 @@
 //! server takes it for the workers that it forks, see [`Handover`].
 #![expect(unsafe_code, reason = "makes owned descriptors of inherited numbers")]
 
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeSet;
+#[cfg(test)]
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -17,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::{Errno, FdFlags};
 
 use crate::listener::Listener;
+use crate::settings::Settings;
 
 /// The first inherited descriptor, as in `sd_listen_fds(3)`.
 const FIRST_FD: RawFd = 3;
@@ -48,10 +51,12 @@ pub enum InheritError {
     },
 }
 
-/// The environment as it was at one moment, so that a test can have one of its own.
-#[derive(Default)]
-pub(crate) struct Env {
-    variables: HashMap<OsString, OsString>,
+/// Where variables are looked up. Each is looked up for itself: a copy of the whole environment would
+/// be written to memory that a forked worker shares with the process that forked it.
+pub(crate) enum Env {
+    OfProcess,
+    #[cfg(test)]
+    Made(HashMap<String, OsString>),
 }
 
 /// What was handed over; empty without a master.
@@ -70,7 +75,8 @@ pub(crate) struct Supervised {
     pub(crate) scoreboard: OwnedFd,
 }
 
-/// What a fork server was handed for the workers that it will fork: listeners and scoreboard.
+/// What a fork server was handed for the workers that it will fork: listeners, scoreboard and
+/// settings.
 ///
 /// They stay open across `fork`, so each child has them too, and makes its worker from them with
 /// [`WorkerBuilder::forked`](crate::WorkerBuilder::forked). They close at `exec`.
@@ -82,19 +88,21 @@ pub(crate) struct Supervised {
 pub struct Handover {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) scoreboard: OwnedFd,
+    pub(crate) settings: Settings,
 }
 
 impl Handover {
-    /// Takes over what the environment names: `LISTEN_FDS`, `LISTEN_FDNAMES` and
-    /// `GRACEFORK_SCOREBOARD_FD`, in the fork server or, as it has not done so, in a child of it.
-    /// `LISTEN_PID` is not looked at, since it can only name the fork server.
+    /// Takes over what the environment names: `LISTEN_FDS`, `LISTEN_FDNAMES`,
+    /// `GRACEFORK_SCOREBOARD_FD` and what [`Settings`] names, in the fork server or, as it has not
+    /// done so, in a child of it. `LISTEN_PID` is not looked at, since it can only name the fork
+    /// server.
     ///
     /// # Errors
     /// This is no fork server of gracefork's, or it (or the process that forked it) has come here
     /// before.
     pub fn take() -> Result<Self, InheritError> {
         claim()?;
-        Self::of(&Env::of_process())
+        Self::of(&Env::OfProcess)
     }
 
     /// The addresses of the listeners, in the config's order; none for a Unix socket.
@@ -104,6 +112,7 @@ impl Handover {
     }
 
     fn of(env: &Env) -> Result<Self, InheritError> {
+        let settings = Settings::from_env(env)?;
         let mut hands = Hands {
             may_close_at_exec: true,
             ..Hands::default()
@@ -113,6 +122,7 @@ impl Handover {
         Ok(Self {
             listeners,
             scoreboard,
+            settings,
         })
     }
 }
@@ -168,30 +178,29 @@ impl Env {
         let pid = std::process::id().to_string();
         let mine = [("LISTEN_PID", pid.as_str())];
         let all = mine.iter().chain(variables);
-        Self {
-            variables: all
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        }
+        let pairs = all.map(|(name, value)| ((*name).to_owned(), value.into()));
+        Self::Made(pairs.collect())
     }
 
-    pub(crate) fn of_process() -> Self {
-        Self {
-            variables: std::env::vars_os().collect(),
+    fn value(&self, name: &str) -> Option<OsString> {
+        match self {
+            Self::OfProcess => std::env::var_os(name),
+            #[cfg(test)]
+            Self::Made(variables) => variables.get(name).cloned(),
         }
     }
 
     pub(crate) fn text(&self, name: &'static str) -> Result<Option<String>, InheritError> {
-        let Some(value) = self.variables.get(OsStr::new(name)) else {
+        let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        match value.to_str() {
-            Some(value) => Ok(Some(value.to_owned())),
-            None => Err(InheritError::Variable {
+        value
+            .into_string()
+            .map(Some)
+            .map_err(|value| InheritError::Variable {
                 name,
                 value: value.to_string_lossy().into_owned(),
-            }),
-        }
+            })
     }
 
     pub(crate) fn number<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, InheritError> {
@@ -209,10 +218,8 @@ impl Env {
     }
 
     pub(crate) fn bad(&self, name: &'static str) -> InheritError {
-        let value = self.variables.get(OsStr::new(name));
-        let value = value
-            .map(|value| value.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let value = self.value(name).unwrap_or_default();
+        let value = value.to_string_lossy().into_owned();
         InheritError::Variable { name, value }
     }
 }
@@ -287,7 +294,7 @@ mod tests {
             let taken = take(&Env::of(&variables)).unwrap();
             assert!(taken.listeners.is_empty() && taken.master.is_none());
         }
-        assert!(take(&Env::default()).unwrap().master.is_none());
+        assert!(take(&Env::Made(HashMap::new())).unwrap().master.is_none());
     }
 
     #[test]

@@ -78,14 +78,15 @@
 //! # For the master
 //!
 //! [`message`] is the codec of both directions, [`scoreboard`] the shared memory, [`access_log`]
-//! knows which formats there are; the master uses
-//! the very same code.
+//! knows which formats there are, [`memory`] gives back what a start needed; the master uses the very
+//! same code.
 
 pub mod access_log;
 pub mod drain;
 pub mod health;
 pub mod hooks;
 pub mod in_flight;
+pub mod memory;
 pub mod message;
 pub mod scoreboard;
 

@@ -163,12 +163,12 @@ impl WorkerBuilder {
     /// See [`InitError`].
     pub fn init(self) -> Result<Worker, InitError> {
         if let Some(forked) = self.forked {
-            let mut settings = Settings::from_env(&Env::of_process())?;
-            settings.max_requests = forked.max_requests;
             let Handover {
                 listeners,
                 scoreboard,
+                mut settings,
             } = forked.handover;
+            settings.max_requests = forked.max_requests;
             let start = Start::supervised(Supervised {
                 slot: forked.slot,
                 generation: forked.generation,
@@ -178,7 +178,7 @@ impl WorkerBuilder {
             return start_worker(self.hooks, settings, listeners, start);
         }
         inherit::claim()?;
-        let env = Env::of_process();
+        let env = Env::OfProcess;
         let settings = Settings::from_env(&env)?;
         let Inherited {
             mut listeners,

@@ -24,8 +24,9 @@ use signal_hook::consts::{
     SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
 };
 use tracing::{debug, warn};
+use worker_api::memory::release_file_pages;
 use worker_api::message::{MAX_MESSAGE, Report};
-use worker_api::scoreboard::Scoreboard;
+use worker_api::scoreboard::{PodPhase, Scoreboard};
 
 use crate::config::Sources;
 use crate::evaluate::Evaluation;
@@ -53,6 +54,9 @@ const _: () = assert!(FIRST_OPS_TOKEN + OPS_PLACES * OpsServer::TOKENS <= FIRST_
 
 /// Messages of one worker that are read before others get their turn.
 const FAIR_SHARE: usize = 32;
+
+/// When nothing has happened for so long after a start or a reload, it is over.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What the loop starts with.
 pub struct Setup {
@@ -97,6 +101,8 @@ pub struct EventLoop {
     evaluation: Option<Evaluation>,
     /// Another reload was asked for meanwhile.
     reload_again: bool,
+    /// What was needed to read a configuration and bring up its workers is still mapped.
+    has_just_loaded: bool,
     /// Children that the master did not start.
     strangers: Vec<Pid>,
     /// Events that came up while actions were carried out.
@@ -147,6 +153,7 @@ impl EventLoop {
             log: setup.log,
             evaluation: None,
             reload_again: false,
+            has_just_loaded: true,
             strangers: process::children(),
             inbox: VecDeque::new(),
             talkative: BTreeSet::new(),
@@ -171,10 +178,7 @@ impl EventLoop {
                 self.leave();
                 return Ok(status);
             }
-            match self.poll.poll(&mut events, self.timeout()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                polled => polled?,
-            }
+            self.wait(&mut events)?;
             for event in &events {
                 self.dispatch(event.token(), event.is_writable());
             }
@@ -191,6 +195,37 @@ impl EventLoop {
             self.expire_hosts();
             self.expire_evaluation();
         }
+    }
+
+    /// Waits until something happens or is due.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let mut timeout = self.timeout();
+        let may_forget = self.has_just_loaded && self.fleet.phase() == PodPhase::Ready;
+        if may_forget && timeout.is_none_or(|time| time > QUIET) {
+            self.poll(events, Some(QUIET))?;
+            if !events.is_empty() {
+                return Ok(());
+            }
+            timeout = timeout.map(|time| time.saturating_sub(QUIET));
+            // Last of all: what runs after it is mapped again.
+            self.forget();
+        }
+        self.poll(events, timeout)
+    }
+
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            polled => polled,
+        }
+    }
+
+    /// Gives back what a start or a reload took: most of the program reads a configuration or brings
+    /// up workers, and it may be long until the next time.
+    fn forget(&mut self) {
+        self.has_just_loaded = false;
+        let bytes = release_file_pages();
+        debug!(bytes, "what the start or the reload took is unmapped");
     }
 
     fn now(&self) -> Moment {

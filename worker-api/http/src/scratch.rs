@@ -10,8 +10,10 @@ use std::task::{Poll, ready};
 
 use hyper::rt::ReadBufCursor;
 
-/// So much is read at once.
+/// So much is read at once, by a thread that has once had as much as [`FIRST`] to read.
 const SIZE: usize = 32 << 10;
+/// What most threads ever need: a thread has memory for no more before.
+const FIRST: usize = 4 << 10;
 
 thread_local! {
     /// Made when the thread needs it for the first time.
@@ -24,17 +26,22 @@ pub(crate) fn poll_look(
     recv: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
     look: impl FnOnce(&[u8]),
 ) -> Poll<io::Result<usize>> {
-    with_scratch(|scratch| {
-        let free = &mut scratch[..room.min(SIZE)];
+    with_scratch(FIRST, |scratch| {
+        let whole = scratch.len();
+        let free = &mut scratch[..room.min(whole)];
         let len = ready!(recv(free))?;
         look(free.get(..len).ok_or(io::ErrorKind::InvalidInput)?);
+        if len == whole {
+            scratch.resize(SIZE, 0);
+        }
         Poll::Ready(Ok(len))
     })
 }
 
 /// Joins pieces, and does something with the whole: as much as there is room for, [`SIZE`] at most.
 pub(crate) fn with_joined<R>(pieces: &[IoSlice<'_>], then: impl FnOnce(&[u8]) -> R) -> R {
-    with_scratch(|scratch| {
+    let whole = pieces.iter().map(|piece| piece.len()).sum();
+    with_scratch(whole, |scratch| {
         let mut len = 0;
         for piece in pieces {
             let free = &mut scratch[len..];
@@ -46,10 +53,11 @@ pub(crate) fn with_joined<R>(pieces: &[IoSlice<'_>], then: impl FnOnce(&[u8]) ->
     })
 }
 
-fn with_scratch<R>(then: impl FnOnce(&mut [u8]) -> R) -> R {
+/// With room for so much, unless that is more than [`SIZE`].
+fn with_scratch<R>(room: usize, then: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.is_empty() {
-            *scratch = vec![0; SIZE];
+        if scratch.len() < room.min(SIZE) {
+            scratch.resize(if room > FIRST { SIZE } else { FIRST }, 0);
         }
         then(scratch)
     })
@@ -102,6 +110,20 @@ mod tests {
         let read = poll_through(&mut buf.unfilled(), hello, <[u8]>::len);
         assert!(matches!(read, Poll::Ready(Ok(3))));
         assert_eq!(buf.filled(), b"hel");
+    }
+
+    #[test]
+    fn who_has_had_much_to_read_reads_more_at_once() {
+        let mut rooms = Vec::new();
+        for most in [1, FIRST, SIZE] {
+            let fill = |free: &mut [u8]| {
+                rooms.push(free.len());
+                Poll::Ready(Ok(free.len().min(most)))
+            };
+            let read = poll_look(usize::MAX, fill, |_| {});
+            assert!(matches!(read, Poll::Ready(Ok(len)) if len == most));
+        }
+        assert_eq!(rooms, [FIRST, FIRST, SIZE]);
     }
 
     #[test]

@@ -7,6 +7,9 @@ from typing import Any
 def inherit() -> None:
     """Takes over the listeners and the scoreboard that this process was started with."""
 
+def release_file_pages() -> int:
+    """Unmaps unchanged pages of files until they are used again; how many bytes they were."""
+
 class Worker:
     """This process as a worker; made once, in a child of the fork server."""
 

@@ -5,15 +5,19 @@ loaded once, and workers are forked from it when the master says so.
 SOCK_SEQPACKET channel, whose number is in ``GRACEFORK_HOST_FD``. A worker is forked twice over, so
 that it becomes a child of the master, which is a subreaper or PID 1; this process only learns its
 pid, and tells it. It has one thread of its own, and it ends with its channel.
+
+What it writes to while it forks, and what a worker writes to before it serves, is memory that they
+no longer share: so both do without what is dear that way, the enums of `signal` above all.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import array
 import faulthandler
 import gc
 import os
-import signal
+import select
 import socket
 import sys
 import threading
@@ -23,20 +27,29 @@ from typing import NoReturn
 
 from . import _ahead, _hooks, _opening, _worker
 from ._fault import BAD_CONFIG, Fault, in_one_line
-from ._gracefork import inherit
+from ._gracefork import Worker as Native
+from ._gracefork import inherit, release_file_pages
 from ._hooks import Server
 from ._objects import Worker
 
 _MOST_OF_A_MESSAGE = 4096
+_MOST_OF_A_PID = 32
 _MOST_OF_A_REASON = 500
+#: Those that a worker has handlers for.
+_SIGNALS = (
+    *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGABRT, _signal.SIGUSR1),
+    *(_signal.SIGUSR2, _signal.SIGTERM, _signal.SIGCHLD, _signal.SIGWINCH),
+)
 
 
 class Master:
     """This end of the channel."""
 
     def __init__(self, number: int) -> None:
-        self._channel = socket.socket(fileno=number)
+        self._channel = socket.SocketType(fileno=number)
         self._channel.setblocking(True)
+        self._poll = select.poll()
+        self._poll.register(number, select.POLLIN)
 
     def say(self, **words: object) -> None:
         """One message. A master that is gone is noticed when it is listened to."""
@@ -62,6 +75,10 @@ class Master:
         pairs = (line.partition("=") for line in lines)
         return {key: value for key, _, value in pairs}, descriptor
 
+    def is_silent(self) -> bool:
+        """Whether there is nothing to hear yet."""
+        return not self._poll.poll(0)
+
     def close(self) -> None:
         """In a worker, whose channel is another."""
         self._channel.close()
@@ -79,6 +96,9 @@ class Host:
     def run(self) -> None:
         """Does what the master says, until it says that it is the end."""
         while True:
+            if self._master.is_silent():
+                # Libraries are what most of its memory is by now, and it may be long until a fork.
+                release_file_pages()
             heard = self._master.hear()
             if heard is None:
                 return
@@ -133,8 +153,8 @@ class Host:
         """The worker's pid, once it has lost its parent to the master."""
         _flush()
         reader, writer = os.pipe()
-        # No signal may find a worker that has no handlers yet: it takes them off when it has.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        # None may find a worker that has no handlers yet: it lets them through when it has.
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _SIGNALS)
         try:
             between = os.fork()
             if between == 0:
@@ -143,10 +163,11 @@ class Host:
             os.close(reader)
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
             os.close(writer)
-        with open(reader, "rb") as pipe:
-            told = pipe.read()
+        # It is written at once, and fits.
+        told = os.read(reader, _MOST_OF_A_PID)
+        os.close(reader)
         try:
             os.waitpid(between, 0)
         except ChildProcessError:
@@ -175,13 +196,15 @@ class Host:
             os.close(writer)
             self._master.close()
             # The message's own copy of it is closed in the host alone.
-            _worker.run(slot, self._generation, control, max_requests, self._server)
+            _worker.run(slot, self._generation, control, max_requests, self._server, Native)
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(status)
 
     def _warn_of_threads(self) -> None:
+        if threading.active_count() == 1:
+            return
         here = threading.current_thread()
         others = {thread.name for thread in threading.enumerate() if thread is not here}
         if others - self._told_threads:

@@ -7,6 +7,7 @@ under gunicorn.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import faulthandler
 import os
 import signal
@@ -90,19 +91,22 @@ class Orders:
 
     def install(self) -> None:
         """Puts gracefork's handlers in place; the app may replace any of them."""
-        for number in (signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGWINCH, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._on_sigterm)
-        signal.signal(signal.SIGINT, self._on_sigint)
-        signal.signal(signal.SIGQUIT, self._on_sigquit)
-        signal.signal(signal.SIGUSR1, self._on_sigusr1)
+        # The C module, whose numbers are plain: `signal` makes enums of them, and what it writes to
+        # then is one more copy in each worker.
+        handle = _signal.signal
+        for number in (_signal.SIGHUP, _signal.SIGCHLD, _signal.SIGUSR2):
+            handle(number, _signal.SIG_DFL)
+        handle(_signal.SIGWINCH, _signal.SIG_IGN)
+        handle(_signal.SIGTERM, self._on_sigterm)
+        handle(_signal.SIGINT, self._on_sigint)
+        handle(_signal.SIGQUIT, self._on_sigquit)
+        handle(_signal.SIGUSR1, self._on_sigusr1)
         faulthandler.disable()
-        signal.signal(signal.SIGABRT, self._on_sigabrt)
+        handle(_signal.SIGABRT, self._on_sigabrt)
         # Writes every thread's traceback first, then lets the handler above run.
-        faulthandler.enable(file=sys.__stderr__ or 2, all_threads=True)
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.siginterrupt(number, False)
+        faulthandler.enable(file=2, all_threads=True)
+        for number in (_signal.SIGTERM, _signal.SIGUSR1):
+            _signal.siginterrupt(number, False)
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:

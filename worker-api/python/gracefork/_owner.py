@@ -7,15 +7,16 @@ from collections.abc import Mapping
 
 from ._fault import BOOT_FAILED, Fault
 
+#: Whether the master names any.
+IS_NAMED = "GRACEFORK_UID" in os.environ
+
 
 def become(environ: Mapping[str, str]) -> None:
-    """Takes the groups and the user that the master names, for good, if it names any: nothing of
-    the groups that the server was started with is kept. Raises `Fault` when that is not allowed.
+    """Takes the groups and the user that the master names, for good: nothing of the groups that the
+    server was started with is kept. Raises `Fault` when that is not allowed.
 
     The C library does it for every thread of the process.
     """
-    if "GRACEFORK_UID" not in environ:
-        return
     user, group = int(environ["GRACEFORK_UID"]), int(environ["GRACEFORK_GID"])
     groups = [int(number) for number in environ["GRACEFORK_GROUPS"].split(",")]
     try:

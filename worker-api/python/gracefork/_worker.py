@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import faulthandler
 import os
-import signal
 import sys
 import threading
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _current, _owner
 from ._fault import BOOT_FAILED, Fault, in_one_line, trimmed
@@ -16,14 +16,34 @@ from ._hooks import Server
 from ._objects import Request, Worker
 from ._orders import Leave, Orders
 
+if TYPE_CHECKING:
+    from ._gracefork import Worker as Native
+
 _CRASHED = 255
 
 
-def run(slot: int, generation: int, control_fd: int, max_requests: int, server: Server) -> NoReturn:
+def _seconds(name: str, default: str) -> float:
+    return int(os.environ.get(name, default)) / 1_000_000
+
+
+# What the master has said to the host is the same for each of its workers.
+_PING_INTERVAL = _seconds("GRACEFORK_PYTHON_WS_PING_INTERVAL_USEC", "20000000")
+_CLOSE_GRACE = _seconds("GRACEFORK_PYTHON_WS_CLOSE_GRACE_USEC", "5000000")
+_HANG_TIMEOUT = _seconds("GRACEFORK_HANG_TIMEOUT_USEC", "0")
+
+
+def run(
+    slot: int,
+    generation: int,
+    control_fd: int,
+    max_requests: int,
+    server: Server,
+    native: type[Native],
+) -> NoReturn:
     """Lives a worker's life and ends the process.
 
-    ``control_fd`` is the worker's end of its control channel, which it takes over; every signal is
-    still blocked when this is called.
+    ``control_fd`` is the worker's end of its control channel, which it takes over; ``native`` makes
+    its native part. The signals that it handles are still blocked when this is called.
     """
     os.setpgid(0, 0)
     worker = server.booting or Worker(server, 0, slot, generation)
@@ -33,7 +53,7 @@ def run(slot: int, generation: int, control_fd: int, max_requests: int, server: 
     orders = Orders(worker)
     status = _CRASHED
     try:
-        status = _live(worker, server, orders, control_fd, max_requests)
+        status = _live(worker, server, orders, native, control_fd, max_requests)
     except Leave as leave:
         # It was told to go while it told why it cannot work.
         status = leave.status
@@ -45,11 +65,19 @@ def run(slot: int, generation: int, control_fd: int, max_requests: int, server: 
 
 
 def _live(
-    worker: Worker, server: Server, orders: Orders, control_fd: int, max_requests: int
+    worker: Worker,
+    server: Server,
+    orders: Orders,
+    native: type[Native],
+    control_fd: int,
+    max_requests: int,
 ) -> int:
     """From the fork to the last request; returns the exit status."""
     try:
-        _boot(worker, server, orders, control_fd, max_requests)
+        orders.install()
+        orders.native = native(worker.slot, worker.generation, control_fd, max_requests, orders)
+        worker.native = orders.native
+        _boot(worker, server, orders)
         _serve(worker, server, orders)
         return 0
     except Leave as leave:
@@ -63,21 +91,15 @@ def _live(
         return _CRASHED if worker.booted else BOOT_FAILED
 
 
-def _boot(
-    worker: Worker, server: Server, orders: Orders, control_fd: int, max_requests: int
-) -> None:
+def _boot(worker: Worker, server: Server, orders: Orders) -> None:
     """In gunicorn's order: ``post_fork``, the user, the app, ``post_worker_init``."""
-    from ._gracefork import Worker as Native
-
-    orders.install()
-    orders.native = Native(worker.slot, worker.generation, control_fd, max_requests, orders)
-    worker.native = orders.native
     _current.become(orders.native)
     orders.take_effect()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     orders.leave_if_draining()
     _hook("post_fork", server.cfg.post_fork, server, worker)
-    _owner.become(os.environ)
+    if _owner.IS_NAMED:
+        _owner.become(os.environ)
     app = server.app.load()
     worker.wsgi = app.call
     _hook("post_worker_init", server.cfg.post_worker_init, worker)
@@ -109,18 +131,14 @@ def _options(worker: Worker, server: Server) -> dict[str, Any]:
         "script_name": os.environ.get("SCRIPT_NAME", ""),
         "root_path": cfg.root_path or "",
         "ws_max_message_size": cfg.websocket_max_message_size,
-        "ws_ping_interval": _seconds("GRACEFORK_PYTHON_WS_PING_INTERVAL_USEC", "20000000"),
-        "ws_close_grace": _seconds("GRACEFORK_PYTHON_WS_CLOSE_GRACE_USEC", "5000000"),
-        "hang_timeout": _seconds("GRACEFORK_HANG_TIMEOUT_USEC"),
+        "ws_ping_interval": _PING_INTERVAL,
+        "ws_close_grace": _CLOSE_GRACE,
+        "hang_timeout": _HANG_TIMEOUT,
         "worker": worker,
         "request": Request,
         "pre_request": cfg.pre_request,
         "post_request": cfg.post_request,
     }
-
-
-def _seconds(name: str, default: str = "0") -> float:
-    return int(os.environ.get(name, default)) / 1_000_000
 
 
 def _hook(name: str, function: Any, *arguments: Any) -> None:

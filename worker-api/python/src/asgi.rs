@@ -71,6 +71,15 @@ pub(crate) fn serve_asgi<'py>(
     Ok(end)
 }
 
+/// Makes the types that apps meet here, which would be made when they are first used otherwise.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<ready::Done>();
+    py.get_type::<ready::Pause>();
+    py.get_type::<ready::Waiting>();
+    py.get_type::<receiving::Receiving>();
+    py.get_type::<talk::Talk>();
+}
+
 /// An option, if it is given and not None.
 fn option<'py, T>(options: &Bound<'py, PyDict>, name: &str) -> PyResult<Option<T>>
 where

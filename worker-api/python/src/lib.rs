@@ -20,7 +20,7 @@ mod _gracefork {
     #[pymodule_export]
     use super::asgi::{Runner, serve_asgi};
     #[pymodule_export]
-    use super::worker::{Worker, inherit};
+    use super::worker::{Worker, inherit, release_file_pages};
     #[pymodule_export]
     use super::wsgi::serve_wsgi;
 }

@@ -8,7 +8,12 @@ const PLACES: usize = 256;
 
 /// The addresses that came last, as `T`.
 pub(crate) struct Peers<T> {
-    places: Box<[Option<(SocketAddr, T)>]>,
+    places: Box<[Option<Box<Known<T>>>]>,
+}
+
+struct Known<T> {
+    address: SocketAddr,
+    kept: T,
 }
 
 impl<T> Peers<T> {
@@ -26,12 +31,15 @@ impl<T> Peers<T> {
         make: impl FnOnce(Option<T>) -> Result<T, E>,
     ) -> Result<&T, E> {
         let place = &mut self.places[place_of(address.port())];
-        let kept = match place.take() {
-            Some((known, kept)) if known == address => kept,
-            Some((known, kept)) if known.ip() == address.ip() => make(Some(kept))?,
-            _ => make(None)?,
+        let known = match place.take() {
+            Some(known) if known.address == address => known,
+            other => {
+                let of_host = other.filter(|known| known.address.ip() == address.ip());
+                let kept = make(of_host.map(|known| known.kept))?;
+                Box::new(Known { address, kept })
+            }
         };
-        Ok(&place.insert((address, kept)).1)
+        Ok(&place.insert(known).kept)
     }
 }
 

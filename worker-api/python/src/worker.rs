@@ -15,14 +15,25 @@ use crate::hooks::PyHooks;
 static HANDOVER: Mutex<Option<Handover>> = Mutex::new(None);
 
 /// Takes over the listeners and the scoreboard that this process, a fork server, was started with,
-/// before code of the app runs; what that starts will not have them. Doing it again does nothing.
+/// before code of the app runs; what that starts will not have them. What each worker would make
+/// for itself, its way to log and the types of the module, is made for all of them. Doing it again
+/// does nothing.
 #[pyfunction]
-pub(crate) fn inherit() -> PyResult<()> {
+pub(crate) fn inherit(py: Python<'_>) -> PyResult<()> {
     let mut handover = HANDOVER.lock().unwrap_or_else(PoisonError::into_inner);
     if handover.is_none() {
         *handover = Some(Handover::take().map_err(failed)?);
+        crate::log::start();
+        crate::wsgi::make_types(py);
+        crate::asgi::make_types(py);
     }
     Ok(())
+}
+
+/// Unmaps unchanged pages of files until they are used again; how many bytes they were.
+#[pyfunction]
+pub(crate) fn release_file_pages() -> usize {
+    worker_api::memory::release_file_pages()
 }
 
 /// This process as a worker of gracefork; `Worker(slot, generation, control_fd, max_requests,
@@ -46,8 +57,7 @@ impl Worker {
         max_requests: u64,
         hooks: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        crate::log::start();
-        inherit()?;
+        inherit(py)?;
         let handover = HANDOVER
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

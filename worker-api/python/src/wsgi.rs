@@ -38,3 +38,11 @@ pub(crate) fn serve_wsgi(
     let caller = Caller::new(py, worker, app, options)?;
     main_thread::serve(py, &worker.inner, caller, around)
 }
+
+/// Makes the types that apps meet here, which would be made when they are first used otherwise.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<exchange::Exchange>();
+    py.get_type::<file::FileWrapper>();
+    py.get_type::<hints::EarlyHints>();
+    py.get_type::<input::Input>();
+}

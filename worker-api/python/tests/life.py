@@ -80,7 +80,7 @@ def main():
     if pid == 0:
         if os.environ.get("TEST_SIGNAL_BEFORE"):
             signal.raise_signal(signal.SIGTERM)
-        _worker.run(2, 7, -1, 0, server)
+        _worker.run(2, 7, -1, 0, server, Native)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     say("status", status)
     assert time.monotonic() - started < 30

@@ -43,7 +43,7 @@ const KNOWN: [HeaderName; 26] = [
 
 /// The names that a thread has met.
 pub(super) struct Names {
-    places: Box<[Option<Name>]>,
+    places: Box<[Option<Box<Name>>]>,
 }
 
 struct Name {
@@ -73,7 +73,7 @@ impl Names {
         if place.as_ref().is_some_and(|known| known.name != *name) {
             *place = None;
         }
-        let known = place.get_or_insert_with(|| Name::new(py, name));
+        let known = place.get_or_insert_with(|| Box::new(Name::new(py, name)));
         let Some(key) = &known.key else {
             return Ok(None);
         };
