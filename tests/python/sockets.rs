@@ -1,6 +1,9 @@
 //! WebSockets that are open when their worker goes.
 
-use super::hosted;
+use std::thread;
+use std::time::Duration;
+
+use super::{answers, hosted};
 use crate::harness::programs::need;
 use crate::harness::{Builder, Conn, Server, Signal};
 
@@ -52,6 +55,32 @@ fn a_websocket_takes_no_message_that_is_longer_than_it_may_be() {
     let found = all.windows(4).any(|four| four == close);
     assert!(found, "{all:?}");
     server.shut_down();
+}
+
+#[test]
+fn a_websocket_in_a_wsgi_app_lives_until_its_worker_goes() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let builder = hosted("sock_app:app", "flask, flask_sock");
+        let builder = need!(builder, "the package, and Flask-Sock");
+        let builder = builder.set("workers.threads", 4);
+        // It lasts, and does not hang.
+        let server = builder.set("workers.hang_timeout", "300ms").start();
+        let mut connection = talk(&server);
+        for _ in 0..4 {
+            thread::sleep(Duration::from_millis(150));
+            connection.send(b"\x81\x83\0\0\0\0tea").unwrap();
+        }
+        server.wait("five words", || {
+            (server.log.count(&["the socket said tea"]) == 5).then_some(())
+        });
+        answers(&server, "/", 200, "hello");
+        server.signal(signal);
+        let all = connection.wait_closed().unwrap();
+        assert!(all.ends_with(&b"\x81\x03TEA".repeat(5)), "{all:?}");
+        assert_eq!(server.log.count(&["does not return"]), 0);
+        assert_eq!(server.log.count(&["Traceback"]), 0);
+        server.shut_down();
+    }
 }
 
 fn fastapi() -> Option<Builder> {

@@ -1,6 +1,7 @@
 //! WSGI (PEP 3333): serves an app that is a Python callable, on threads of the baton driver.
 
 mod call;
+mod connection;
 mod environ;
 mod exchange;
 mod file;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -9,8 +10,10 @@ use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 
 use super::Response;
+use super::block::block_on;
 use super::executor::{Core, Job};
 use super::files::Files;
+use super::hang;
 use super::outgoing::Outgoing;
 use super::pipe::{Sender, pipe};
 use super::response::{Chunks, Kind, TakeOver};
@@ -77,6 +80,26 @@ impl Reply {
             }
         };
         self.answer(http::Response::from_parts(head, body));
+    }
+
+    /// Answers with the status 101 (or 2xx to a CONNECT request), and waits for the connection, which
+    /// is the caller's from then on.
+    ///
+    /// # Errors
+    /// The client did not ask for another protocol, or has gone away.
+    pub fn switch(mut self, head: http::response::Parts) -> io::Result<Upgraded> {
+        let upgrade = self.upgrade.take().ok_or(io::ErrorKind::NotConnected)?;
+        let core = Arc::clone(self.place.core());
+        let empty = Outgoing::Bytes(Bytes::new());
+        self.answer(http::Response::from_parts(head, empty));
+        let mut upgrade = pin!(upgrade);
+        let io = block_on(&core, |cx| upgrade.as_mut().poll(cx)).map_err(io::Error::other)?;
+        Ok(Upgraded::new(&core, io))
+    }
+
+    /// The call of this thread goes on for as long as its client wants: it does not hang meanwhile.
+    pub fn lasts(&self) {
+        hang::waits();
     }
 
     /// Sends the head, of a response whose body comes piece by piece: `len` bytes, if that is

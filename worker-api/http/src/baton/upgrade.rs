@@ -4,11 +4,13 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use hyper::rt::{Read as _, ReadBuf, Write as _};
 
 use super::block::block_on;
 use super::executor::Core;
+use crate::waiter::remember;
 
 /// A connection whose protocol was switched: bytes both ways, blocking.
 ///
@@ -21,6 +23,15 @@ pub struct Upgraded {
     /// Locked for a poll, never while somebody waits.
     io: Arc<Mutex<hyper::upgrade::Upgraded>>,
     core: Arc<Core>,
+    reading: Arc<Mutex<Reading>>,
+}
+
+/// What those who read have in common.
+#[derive(Default)]
+struct Reading {
+    has_ended: bool,
+    /// Who waits for bytes.
+    waiter: Option<Waker>,
 }
 
 impl Upgraded {
@@ -28,7 +39,19 @@ impl Upgraded {
         Self {
             io: Arc::new(Mutex::new(io)),
             core: Arc::clone(core),
+            reading: Arc::default(),
         }
+    }
+
+    /// Nothing more is read, whatever still comes: who waits for it finds the end, and so does everybody
+    /// from now on.
+    pub fn stop_reading(&self) {
+        let waiter = {
+            let mut reading = self.reading();
+            reading.has_ended = true;
+            reading.waiter.take()
+        };
+        waiter.into_iter().for_each(Waker::wake);
     }
 
     /// Says to the peer that nothing more will be written.
@@ -42,12 +65,22 @@ impl Upgraded {
     fn io(&self) -> MutexGuard<'_, hyper::upgrade::Upgraded> {
         self.io.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Read for &Upgraded {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut buf = ReadBuf::new(buf);
         block_on(&self.core, |cx| {
+            let mut reading = self.reading();
+            if reading.has_ended {
+                return Poll::Ready(Ok(()));
+            }
+            remember(&mut reading.waiter, cx);
+            drop(reading);
             Pin::new(&mut *self.io()).poll_read(cx, buf.unfilled())
         })?;
         Ok(buf.filled().len())

@@ -309,3 +309,15 @@ fn a_call_that_hangs_is_told_once_and_one_that_waits_for_its_client_is_none() {
     pod.expect("whole");
     assert_eq!(slow.reply().body, b"100000");
 }
+
+#[test]
+fn who_reads_a_connection_that_was_taken_over_can_be_told_to_stop() {
+    let mut pod = one_thread();
+    let mut client = pod.connect();
+    client.send("GET /listen HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n");
+    assert_eq!(client.reply().status, 101);
+    pod.expect("listening");
+    pod.release();
+    pod.expect("0 bytes");
+    client.expect_end();
+}

@@ -85,7 +85,8 @@ fn answer(request: Request, side: &Arc<Side>, counts: &Counts) -> Response {
             })))
         }
         (&Method::POST, _) => receive(request, side),
-        (&Method::GET, "/upgrade") => upgrade(side),
+        (&Method::GET, "/upgrade") => upgrade(side, echo),
+        (&Method::GET, "/listen") => upgrade(side, listen),
         _ => status(StatusCode::NOT_FOUND),
     }
 }
@@ -157,10 +158,10 @@ fn stream(side: &Arc<Side>) -> Response {
     Response::new(Body::chunks(chunks))
 }
 
-fn upgrade(side: &Arc<Side>) -> Response {
+fn upgrade(side: &Arc<Side>, then: fn(Upgraded, &Arc<Side>)) -> Response {
     let side = Arc::clone(side);
     let mut answer = Response::new(Body::upgrade(move |socket| {
-        thread::spawn(move || echo(socket, &side));
+        thread::spawn(move || then(socket, &side));
     }));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     for (name, value) in [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")] {
@@ -169,7 +170,19 @@ fn upgrade(side: &Arc<Side>) -> Response {
     answer
 }
 
-fn echo(mut socket: Upgraded, side: &Side) {
+/// Reads for as long as the test wants, on another thread than the one that ends it.
+fn listen(socket: Upgraded, side: &Arc<Side>) {
+    let (mut reader, told) = (socket.clone(), Arc::clone(side));
+    thread::spawn(move || {
+        let len = reader.read(&mut [0]).unwrap();
+        told.tell(&format!("{len} bytes"));
+    });
+    side.tell("listening");
+    side.block();
+    socket.stop_reading();
+}
+
+fn echo(mut socket: Upgraded, side: &Arc<Side>) {
     side.tell("upgraded");
     let mut buf = [0; 64];
     while let Ok(len @ 1..) = socket.read(&mut buf) {

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
-use pyo3::exceptions::{PyConnectionError, PySystemExit};
+use http::{Method, StatusCode, header};
+use pyo3::exceptions::{PyConnectionError, PyStopIteration, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use worker_http::{Body, Gone, Handler, Reply, Request, Response};
 
+use super::connection::ConnectionSocket;
 use super::environ::{Elsewhere, Memory, Template};
 use super::exchange::{Exchange, bytes_of};
 use super::file::FileWrapper;
@@ -121,13 +122,28 @@ impl Caller {
             input = Some(body);
         }
         let exchange = desk.exchange.bind(py);
+        let mut connection = None;
+        if asked.headers().contains_key(header::UPGRADE) {
+            let socket = Bound::new(py, ConnectionSocket::new(exchange, self.worker.drain()))?;
+            environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
+            connection = Some(socket);
+        }
         let is_head = asked.method() == Method::HEAD;
         let room = std::mem::take(asked.headers_mut());
         let is_noted = self.hooks.wants_answer();
         exchange.get().begin(reply, is_head, is_noted, room);
         let start_response = desk.start_response.bind(py);
         let turn = Turn::of(exchange);
-        let done = self.run(&environ, start_response, exchange, request.as_ref());
+        let returned = self.run(&environ, start_response, request.as_ref());
+        // What it has written to the connection comes first.
+        let is_answered = connection.is_some_and(|it| it.get().has_answered(py));
+        let done = match returned {
+            Ok(returned) if is_answered => close(&returned),
+            Ok(returned) => send(&returned, exchange.get()),
+            // As gunicorn has it: the app has done all itself.
+            Err(error) if is_answered && error.is_instance_of::<PyStopIteration>(py) => Ok(()),
+            Err(error) => Err(error),
+        };
         if let Err(error) = done {
             self.failed(py, &error, &environ, exchange.get());
         }
@@ -142,29 +158,17 @@ impl Caller {
         Ok(())
     }
 
-    fn run(
+    /// What the app returns.
+    fn run<'py>(
         &self,
-        environ: &Bound<'_, PyDict>,
-        start_response: &Bound<'_, PyAny>,
-        exchange: &Bound<'_, Exchange>,
-        request: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+        environ: &Bound<'py, PyDict>,
+        start_response: &Bound<'py, PyAny>,
+        request: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         if let Some(request) = request {
             self.hooks.before(request)?;
         }
-        let returned = self
-            .app
-            .bind(environ.py())
-            .call1((environ, start_response))?;
-        let exchange = exchange.get();
-        match send_at_once(&returned, exchange) {
-            Some(sent) => sent,
-            None => {
-                let sent = send_iterable(&returned, exchange);
-                let closed = close(&returned);
-                sent.and(closed)
-            }
-        }
+        self.app.bind(environ.py()).call1((environ, start_response))
     }
 
     /// The app has raised an exception.
@@ -200,6 +204,17 @@ impl Desk {
     fn is_mine(&self, py: Python<'_>) -> bool {
         gil::references(self.start_response.bind(py)) == 1
             && gil::references(self.exchange.bind(py)) == 2
+    }
+}
+
+fn send(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> PyResult<()> {
+    match send_at_once(returned, exchange) {
+        Some(sent) => sent,
+        None => {
+            let sent = send_iterable(returned, exchange);
+            let closed = close(returned);
+            sent.and(closed)
+        }
     }
 }
 

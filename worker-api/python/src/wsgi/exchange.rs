@@ -177,6 +177,25 @@ impl Exchange {
         matches!(self.lock().out, Out::Broken)
     }
 
+    /// The call goes on for as long as its client wants.
+    pub(super) fn lasts(&self) {
+        if let Out::Nothing(reply) = &self.lock().out {
+            reply.lasts();
+        }
+    }
+
+    /// The right to answer, if nothing is out: what the app says in another way goes nowhere then.
+    pub(super) fn take_reply(&self) -> Option<Reply> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut state.out, Out::All) {
+            Out::Nothing(reply) => Some(reply),
+            out => {
+                state.out = out;
+                None
+            }
+        }
+    }
+
     /// Answers in the app's stead, if nothing is out.
     pub(super) fn answer_instead(&self, response: Response) {
         let mut state = self.lock();
