@@ -33,11 +33,11 @@ impl Memory {
         }
     }
 
-    /// Once it has been the same for a second.
+    /// Once it has been the same for two seconds, which is longer than the master waits until it unmaps what it started with.
     pub(crate) fn settled(pid: u32) -> Memory {
         let mut last = Memory::of(pid);
         let settled = poll(LIMIT, || {
-            thread::sleep(Duration::from_secs(1));
+            thread::sleep(Duration::from_secs(2));
             let before = std::mem::replace(&mut last, Memory::of(pid));
             (before.rss == last.rss).then_some(last)
         });

@@ -30,7 +30,7 @@ pub(crate) fn measure() -> Section {
     Section {
         title: format!("Memory of the master with {WORKERS} native workers (axum-app)"),
         how: vec![
-            format!("/proc/PID/smaps_rollup of the master, {STARTS} starts, once it has not changed for a second."),
+            format!("/proc/PID/smaps_rollup of the master, {STARTS} starts, once it has not changed for two seconds."),
             "PSS counts a page of a shared library in parts; RSS counts it whole. Anonymous is heap and stacks.".to_owned(),
             format!("Used: after {RELOADS} reloads, {PROBES} probes of /readyz, {SCRAPES} of /metrics and /status each."),
         ],

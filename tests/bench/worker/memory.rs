@@ -45,7 +45,7 @@ pub(crate) fn measure() -> Section {
     Section {
         title: format!("Memory of a connection, {CONNECTIONS} at once on one worker"),
         how: vec![
-            format!("RSS of the process that serves (smaps_rollup, once it has not changed for a second) with {CONNECTIONS}"),
+            format!("RSS of the process that serves (smaps_rollup, once it has not changed for two seconds) with {CONNECTIONS}"),
             "connections and before them, divided; what the kernel holds for a socket is not in it.".to_owned(),
         ],
         rows,
