@@ -5,10 +5,11 @@
 //!
 //! Reading order: `site` is what all requests have in common, `scope` what the app is told of one;
 //! `talk` is one request, with its `receive` and `send`; `speech` and `answer` are what an app may
-//! say there; `websocket`, with `handshake`, `events` and `frames`, is one WebSocket; `runner` runs
+//! say there; `websocket`, with `handshake`, `events`, `frames` and `deflate`, is one WebSocket; `runner` runs
 //! the app's coroutine; `waits` is what a message waits in; `ready` and `fields` save allocations.
 
 mod answer;
+mod deflate;
 mod events;
 mod fields;
 mod frames;

@@ -1,7 +1,7 @@
 //! WebSocket frames on a connection that has switched to them: tungstenite's, polled.
 //!
 //! tungstenite, since it needs no runtime, passes Autobahn's tests, and lets one poll it through
-//! `Read` and `Write` that say "would block". It has no permessage-deflate.
+//! `Read` and `Write` that say "would block". It has no permessage-deflate: see `deflate`.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -13,6 +13,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 use worker_http::hosted::Switched;
+
+use super::deflate::{Inflow, squeezed};
 
 /// Read at once, at most.
 const READ: usize = 8 << 10;
@@ -53,9 +55,9 @@ pub(super) enum Came {
 }
 
 impl Frames {
-    /// Messages may be `limit` bytes long. The waker is woken when there is something to
-    /// [pump](Self::pump).
-    pub(super) fn new(switched: Switched, waker: Waker, limit: usize) -> Self {
+    /// Messages may be `limit` bytes long, and compressed, if the peers have agreed on that. The waker
+    /// is woken when there is something to [pump](Self::pump).
+    pub(super) fn new(switched: Switched, waker: Waker, limit: usize, deflates: bool) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
             .write_buffer_size(0)
@@ -64,6 +66,7 @@ impl Frames {
         let polled = Polled {
             switched,
             waker,
+            inflow: deflates.then(|| Inflow::new(limit)),
             heard: false,
             blocked: false,
         };
@@ -122,6 +125,8 @@ impl Frames {
         if self.end.is_some() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        let deflates = self.socket.get_ref().inflow.is_some();
+        let message = if deflates { squeezed(message) } else { message };
         match self.socket.write(message) {
             Ok(()) => {}
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -243,18 +248,40 @@ fn close_of(frame: Option<CloseFrame>) -> Close {
 struct Polled {
     switched: Switched,
     waker: Waker,
+    /// Where messages may be compressed.
+    inflow: Option<Inflow>,
     /// Something has come, or was taken of what waited.
     heard: bool,
     /// Something waits for the peer to take what was written before.
     blocked: bool,
 }
 
-impl Read for Polled {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+impl Polled {
+    fn read_raw(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut cx = Context::from_waker(&self.waker);
         let read = or_would_block(self.switched.poll_read(&mut cx, buf));
         self.heard |= matches!(read, Ok(1..));
         read
+    }
+}
+
+impl Read for Polled {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match &mut self.inflow {
+                None => return self.read_raw(buf),
+                Some(inflow) => match inflow.give(buf) {
+                    0 => {}
+                    len => return Ok(len),
+                },
+            }
+            let mut raw = [0; READ];
+            let len = self.read_raw(&mut raw)?;
+            match &mut self.inflow {
+                Some(inflow) if len > 0 => inflow.take(&raw[..len]),
+                _ => return Ok(0),
+            }
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use tungstenite::handshake::derive_accept_key;
 use worker_http::hosted::Answer;
 
+use super::deflate;
+
 /// What a request asks for.
 pub(super) enum Wish {
     Http,
@@ -20,6 +22,8 @@ pub(super) struct Offer {
     key: String,
     /// The subprotocols that the client would speak.
     pub(super) protocols: Vec<String>,
+    /// Messages may be compressed.
+    pub(super) deflates: bool,
 }
 
 impl Wish {
@@ -42,6 +46,7 @@ impl Wish {
                 protocols: tokens(fields, &header::SEC_WEBSOCKET_PROTOCOL)
                     .map(str::to_owned)
                     .collect(),
+                deflates: deflate::is_offered(fields),
             }),
             (Some(_), Some(_)) => {
                 let mut parts = head_of(StatusCode::UPGRADE_REQUIRED);
@@ -72,6 +77,10 @@ impl Offer {
         }
         if let Some(protocol) = protocol {
             set(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        if self.deflates {
+            let agreed = HeaderValue::from_static(deflate::AGREED);
+            set(header::SEC_WEBSOCKET_EXTENSIONS, agreed);
         }
         parts
     }

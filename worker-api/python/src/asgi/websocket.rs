@@ -34,6 +34,8 @@ struct State {
     stage: Stage,
     /// The app was told that somebody wants to connect.
     has_begun: bool,
+    /// Messages may be compressed.
+    deflates: bool,
     /// Until the app has ended.
     reply: Option<Reply>,
     /// Its place among the site's sockets, while it is open.
@@ -114,6 +116,7 @@ impl Socket {
         let state = State {
             stage: Stage::Asked(inquiry.switching, offer),
             has_begun: false,
+            deflates: false,
             reply: Some(inquiry.reply),
             place: None,
             came: None,
@@ -259,6 +262,7 @@ impl Socket {
                 let closed = Stage::Closed(Close::new(1006, ""));
                 if let Stage::Asked(switching, offer) = std::mem::replace(&mut state.stage, closed)
                 {
+                    state.deflates = offer.deflates;
                     let parts = offer.accept(protocol, fields);
                     let answer = Answer::bytes(Bytes::new());
                     driver.with_connections(|| reply.send(parts, answer));
@@ -299,7 +303,12 @@ impl Socket {
         match switching.poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => {}
             Poll::Ready(Ok(switched)) => {
-                let mut frames = Box::new(Frames::new(switched, waker, self.site.message_limit));
+                let mut frames = Box::new(Frames::new(
+                    switched,
+                    waker,
+                    self.site.message_limit,
+                    state.deflates,
+                ));
                 for message in waiting.drain(..) {
                     // A failure is found by whoever receives.
                     let _ = frames.send(message);
