@@ -524,4 +524,32 @@ mod tests {
             assert_eq!(inflow.plain.len() > len, fits, "{len}");
         }
     }
+
+    #[test]
+    fn whatever_comes_it_is_the_same_in_one_piece_and_in_many() {
+        let mut state = 7_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for _ in 0..3000 {
+            let mut came = Vec::new();
+            for _ in 0..random(6) {
+                let first = [0, FIN, RSV1, FIN | RSV1, FIN | RSV2][random(5)];
+                let kind = [0, TEXT, 2, 8, PING, 3][random(6)];
+                let good = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
+                let payload = &good[random(4)..4 + random(4)];
+                came.extend(frame(first | kind, payload));
+                if random(8) == 0 {
+                    let at = random(came.len());
+                    came[at] = came[at].wrapping_add(1 << random(8));
+                }
+            }
+            let whole = read(&came, came.len().max(1));
+            assert_eq!(read(&came, 1), whole, "{came:02x?}");
+            assert!(whole.len() <= 2 * LIMIT, "{came:02x?}");
+        }
+    }
 }
