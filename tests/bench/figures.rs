@@ -33,7 +33,8 @@ impl Memory {
         }
     }
 
-    /// Once it has been the same for two seconds, which is longer than the master waits until it unmaps what it started with.
+    /// Once it has been the same for two seconds: the master waits for one until it unmaps what its
+    /// start took.
     pub(crate) fn settled(pid: u32) -> Memory {
         let mut last = Memory::of(pid);
         let settled = poll(LIMIT, || {

@@ -98,8 +98,8 @@ impl Handover {
     /// server.
     ///
     /// # Errors
-    /// This is no fork server of gracefork's, or it (or the process that forked it) has come here
-    /// before.
+    /// This is no fork server of gracefork's, it (or the process that forked it) has come here before,
+    /// or a setting has a value that it cannot have.
     pub fn take() -> Result<Self, InheritError> {
         claim()?;
         Self::of(&Env::OfProcess)

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "madvise")]
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 
 use rustix::mm::{Advice, madvise};
@@ -36,9 +36,11 @@ pub fn release_file_pages() -> usize {
     // In pieces, and each line in the same place: whatever this writes to is copied for it, where
     // workers were forked that share it.
     each_clean_file(BufReader::with_capacity(PIECE, smaps), |range, resident| {
-        if release(range).is_ok() {
-            bytes += resident;
-        }
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        // SAFETY: each page of the range is one of a file, unchanged, which the next access brings
+        // back as it is; no other thread is there to map anything else.
+        let released = unsafe { madvise(start, range.len(), Advice::LinuxDontNeed) };
+        bytes += if released.is_ok() { resident } else { 0 };
     });
     bytes
 }
@@ -51,14 +53,6 @@ fn is_alone() -> bool {
     // The name, in parentheses, may be anything. The first word after it is the third field.
     let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
     fields.split_ascii_whitespace().nth(20 - 3) == Some("1")
-}
-
-fn release(range: Range<usize>) -> io::Result<()> {
-    let start = std::ptr::with_exposed_provenance_mut(range.start);
-    // SAFETY: `each_clean_file` found that each page of the range is one of a file, unchanged, which
-    // the next access brings back as it is; no other thread is there to map anything else.
-    unsafe { madvise(start, range.len(), Advice::LinuxDontNeed) }?;
-    Ok(())
 }
 
 /// Finds the mappings of `smaps` (proc_pid_smaps(5)) that are private, cannot be written to, and have

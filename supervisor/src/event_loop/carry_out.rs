@@ -221,6 +221,7 @@ impl EventLoop {
         let subject = subject_of(notice).map_or_else(Subject::default, |id| self.subject(id));
         narrate(notice, &subject, &mut self.metrics);
         self.tell_service(notice);
+        self.has_just_loaded |= ends_a_load(notice);
         match notice {
             Notice::ReloadDone { .. } => self.adopt_surroundings(),
             Notice::RolledBack { .. } => self.upcoming = None,
@@ -326,5 +327,17 @@ fn subject_of(notice: &Notice) -> Option<WorkerId> {
         | Notice::Fatal { worker, .. }
         | Notice::Forced { worker, .. } => Some(*worker),
         _ => None,
+    }
+}
+
+/// Whether a start or a reload is over, however it went.
+fn ends_a_load(notice: &Notice) -> bool {
+    match notice {
+        Notice::PhaseChanged { phase, .. } => *phase == PodPhase::Ready,
+        Notice::ReloadDone { .. }
+        | Notice::ReloadAbandoned { .. }
+        | Notice::ReloadRefused { .. }
+        | Notice::RolledBack { .. } => true,
+        _ => false,
     }
 }

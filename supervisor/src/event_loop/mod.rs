@@ -101,7 +101,7 @@ pub struct EventLoop {
     evaluation: Option<Evaluation>,
     /// Another reload was asked for meanwhile.
     reload_again: bool,
-    /// What was needed to read a configuration and bring up its workers is still mapped.
+    /// What a start or a reload took is over, and still mapped.
     has_just_loaded: bool,
     /// Children that the master did not start.
     strangers: Vec<Pid>,
@@ -153,7 +153,7 @@ impl EventLoop {
             log: setup.log,
             evaluation: None,
             reload_again: false,
-            has_just_loaded: true,
+            has_just_loaded: false,
             strangers: process::children(),
             inbox: VecDeque::new(),
             talkative: BTreeSet::new(),
@@ -202,21 +202,21 @@ impl EventLoop {
         let mut timeout = self.timeout();
         let may_forget = self.has_just_loaded && self.fleet.phase() == PodPhase::Ready;
         if may_forget && timeout.is_none_or(|time| time > QUIET) {
-            self.poll(events, Some(QUIET))?;
-            if !events.is_empty() {
+            if !self.poll(events, Some(QUIET))? || !events.is_empty() {
                 return Ok(());
             }
             timeout = timeout.map(|time| time.saturating_sub(QUIET));
             // Last of all: what runs after it is mapped again.
             self.forget();
         }
-        self.poll(events, timeout)
+        self.poll(events, timeout).map(drop)
     }
 
-    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    /// `false` if a signal has cut it short: it is among the next events.
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<bool> {
         match self.poll.poll(events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            polled => polled,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            polled => polled.map(|()| true),
         }
     }
 

@@ -40,7 +40,6 @@ impl EventLoop {
             return;
         }
         info!("reload: reading the configuration");
-        self.has_just_loaded = true;
         match Evaluation::begin(&self.sources) {
             Ok(None) => self.reload_from(&self.sources.clone()),
             Ok(Some(evaluation)) => self.wait_for(evaluation),

@@ -34,8 +34,8 @@ mod waiter;
 
 pub use baton::hosted;
 pub use baton::{
-    Body, Gone, Handler, Reply, Request, RequestBody, Response, Streaming, Surroundings, Upgraded,
-    serve, serve_within,
+    Body, Gone, Handler, Patience, Reply, Request, RequestBody, Response, Streaming, Surroundings,
+    Upgraded, serve, serve_within,
 };
 pub use checks::Client;
 pub use error::ServeError;

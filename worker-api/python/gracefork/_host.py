@@ -35,6 +35,7 @@ from ._objects import Worker
 _MOST_OF_A_MESSAGE = 4096
 _MOST_OF_A_PID = 32
 _MOST_OF_A_REASON = 500
+_QUIET = 1000  # milliseconds
 #: Those that a worker has handlers for.
 _SIGNALS = (
     *(_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGABRT, _signal.SIGUSR1),
@@ -76,8 +77,8 @@ class Master:
         return {key: value for key, _, value in pairs}, descriptor
 
     def is_silent(self) -> bool:
-        """Whether there is nothing to hear yet."""
-        return not self._poll.poll(0)
+        """Whether there is nothing to hear for a while."""
+        return not self._poll.poll(_QUIET)
 
     def close(self) -> None:
         """In a worker, whose channel is another."""
@@ -97,7 +98,8 @@ class Host:
         """Does what the master says, until it says that it is the end."""
         while True:
             if self._master.is_silent():
-                # Libraries are what most of its memory is by now, and it may be long until a fork.
+                # Libraries are what most of its memory is by now, and it may be long until the next
+                # fork. It is more work the more the app has loaded.
                 release_file_pages()
             heard = self._master.hear()
             if heard is None:

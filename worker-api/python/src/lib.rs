@@ -9,6 +9,7 @@ mod hooks;
 mod log;
 mod peers;
 mod text;
+mod tokens;
 mod worker;
 mod wsgi;
 

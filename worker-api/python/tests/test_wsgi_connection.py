@@ -12,6 +12,9 @@ from pod import PATIENCE, Client, PodCase
 ASK = "GET {} HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n"
 
 APP = r"""
+import socket
+import threading
+
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
 
 
@@ -68,6 +71,56 @@ def half(environ, start_response):
     return [b"the other way"]
 
 
+KEPT = []
+
+
+def kept(environ, start_response):
+    sock = environ["gunicorn.socket"]
+    sock.sendall(SWITCH + b"kept")
+    KEPT.append(sock)
+    raise StopIteration
+
+
+def generates(environ, start_response):
+    sock = environ["gunicorn.socket"]
+    sock.sendall(SWITCH + b"generated")
+    yield b""
+
+
+def with_a_limit(environ, start_response):
+    socket.setdefaulttimeout(0.01)
+    with environ["gunicorn.socket"] as sock:
+        sock.sendall(SWITCH)
+        said = sock.recv(100)
+        sock.sendall(said)
+    raise StopIteration
+
+
+def elsewhere(environ, start_response):
+    sock = environ["gunicorn.socket"]
+    def talk():
+        sock.sendall(SWITCH)
+        while said := sock.recv(100):
+            sock.sendall(said)
+    thread = threading.Thread(target=talk)
+    thread.start()
+    thread.join()
+    raise StopIteration
+
+
+def pumps(environ, start_response):
+    sock = environ["gunicorn.socket"]
+    sock.sendall(SWITCH)
+    while True:
+        sock.sendall(b"more")
+
+
+def in_chunks(environ, start_response):
+    text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    environ["gunicorn.socket"].sendall(text)
+    raise StopIteration
+
+
 def fails(environ, start_response):
     environ["gunicorn.socket"].sendall(SWITCH)
     raise RuntimeError("after the switch")
@@ -84,6 +137,12 @@ class Connection(PodCase):
             with contextlib.suppress(OSError):
                 names.append((task / "comm").read_text())
         return names
+
+    def until_nothing_is_carried(self, pod) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while "gracefork-carry\n" in self.threads(pod):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
 
     def switched(self, pod, path: str = "/echo", early: str = "") -> Client:
         client = pod.connect()
@@ -122,10 +181,57 @@ class Connection(PodCase):
             self.assertEqual(client.exactly(11), b"that is all")
             self.assertTrue(client.is_closed())
         # The clients have not closed their ends.
-        deadline = time.monotonic() + PATIENCE
-        while "gracefork-carry\n" in self.threads(pod):
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.01)
+        self.until_nothing_is_carried(pod)
+
+    def test_the_connection_ends_with_the_call_whoever_keeps_the_socket(self):
+        pod = self.pod(APP)
+        for _ in range(20):
+            client = self.switched(pod, "/kept")
+            self.assertEqual(client.exactly(4), b"kept")
+            self.assertTrue(client.is_closed())
+            client.close()
+        self.until_nothing_is_carried(pod)
+        pod.drain()
+        pod.wait_for("DRAINED=1")
+        self.assertEqual(pod.ended(), 0)
+
+    def test_a_generator_may_take_it(self):
+        pod = self.pod(APP)
+        for _ in range(20):
+            client = self.switched(pod, "/generates")
+            self.assertEqual(client.exactly(9), b"generated")
+            self.assertTrue(client.is_closed())
+        self.assertNotIn("Error", pod.written())
+
+    def test_it_has_no_time_limit_of_others_and_may_be_closed_by_with(self):
+        pod = self.pod(APP)
+        client = self.switched(pod, "/with_a_limit")
+        # Ten times the limit.
+        time.sleep(0.1)
+        client.send(b"ping")
+        self.assertEqual(client.exactly(4), b"ping")
+        self.assertTrue(client.is_closed())
+
+    def test_a_client_that_is_gone_is_no_error_of_the_apps(self):
+        pod = self.pod(APP)
+        client = self.switched(pod, "/pumps")
+        self.assertEqual(client.exactly(4), b"more")
+        client.close()
+        self.until_nothing_is_carried(pod)
+        self.assertEqual(pod.get("/missing").text, "False")
+        self.assertNotIn("Error", pod.written())
+
+    def test_it_is_for_those_who_ask_as_http_wants_it(self):
+        pod = self.pod(APP)
+        head = "GET /missing HTTP/{}\r\nhost: test\r\nconnection: {}\r\nupgrade: echo\r\n\r\n"
+        for version, connection, missing in (
+            ("1.1", "keep-alive, Upgrade", "True"),
+            ("1.1", "keep-alive", "False"),
+            ("1.0", "upgrade", "False"),
+        ):
+            with self.subTest(version=version, connection=connection), pod.connect() as client:
+                client.send(head.format(version, connection))
+                self.assertEqual(client.answer().text, missing)
 
     def test_one_that_uses_it_not_is_answered_as_ever(self):
         pod = self.pod(APP)
@@ -159,6 +265,10 @@ class Connection(PodCase):
             client.send(ASK.format("/garbage"))
             self.assertEqual(client.answer().status, 500)
         pod.until_written("gunicorn.socket is no response")
+        with pod.connect() as client:
+            client.send(ASK.format("/in_chunks"))
+            self.assertEqual(client.answer().status, 500)
+        pod.until_written("its body is in chunks")
 
     def test_an_error_after_the_switch_is_logged_and_ends_the_connection(self):
         pod = self.pod(APP)
@@ -180,14 +290,15 @@ class Connection(PodCase):
                 self.assertEqual(pod.ended(), 0)
 
     def test_a_call_that_lasts_as_long_as_its_connection_does_not_hang(self):
-        pod = self.pod(APP, hang_timeout=0.1)
-        client = self.switched(pod)
-        for _ in range(5):
-            time.sleep(0.1)
-            client.send(b"ping")
-            self.assertEqual(client.exactly(4), b"ping")
-        self.assertFalse(pod.has_said("HUNG"))
-        self.assertNotIn("does not return", pod.written())
+        for path in ("/echo", "/elsewhere"):
+            pod = self.pod(APP, hang_timeout=0.1)
+            client = self.switched(pod, path)
+            for _ in range(5):
+                time.sleep(0.1)
+                client.send(b"ping")
+                self.assertEqual(client.exactly(4), b"ping")
+            self.assertFalse(pod.has_said("HUNG"))
+            self.assertNotIn("does not return", pod.written())
 
 
 if __name__ == "__main__":

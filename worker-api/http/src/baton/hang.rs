@@ -16,7 +16,7 @@ pub(super) struct Clocks {
 
 /// When the call of a thread last moved, in nanoseconds of the [`Timers`](super::timers::Timers);
 /// or one of the times below, that cannot be.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Clock(AtomicU64);
 
 /// There is no call.
@@ -104,6 +104,25 @@ impl Clock {
             .compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     }
+}
+
+/// For a call that lasts for as long as its client wants.
+#[derive(Debug)]
+pub struct Patience(Option<Arc<Clock>>);
+
+impl Patience {
+    /// The call does not hang, until it has something to do with its request again or ends. From any
+    /// thread, while the call is made.
+    pub fn take(&self) {
+        if let Some(clock) = &self.0 {
+            clock.0.store(WAITS, Ordering::Relaxed);
+        }
+    }
+}
+
+/// That of the call of this thread.
+pub(super) fn patience() -> Patience {
+    Patience(MINE.with(|mine| mine.get().cloned()))
 }
 
 /// The call of this thread begins, or moves on, at time `now`.

@@ -13,7 +13,7 @@ use super::Response;
 use super::block::block_on;
 use super::executor::{Core, Job};
 use super::files::Files;
-use super::hang;
+use super::hang::{self, Patience};
 use super::outgoing::Outgoing;
 use super::pipe::{Sender, pipe};
 use super::response::{Chunks, Kind, TakeOver};
@@ -82,8 +82,8 @@ impl Reply {
         self.answer(http::Response::from_parts(head, body));
     }
 
-    /// Answers with the status 101 (or 2xx to a CONNECT request), and waits for the connection, which
-    /// is the caller's from then on.
+    /// Answers with a head of the status 101, and waits for the connection, which is the caller's from
+    /// then on.
     ///
     /// # Errors
     /// The client did not ask for another protocol, or has gone away.
@@ -97,9 +97,10 @@ impl Reply {
         Ok(Upgraded::new(&core, io))
     }
 
-    /// The call of this thread goes on for as long as its client wants: it does not hang meanwhile.
-    pub fn lasts(&self) {
-        hang::waits();
+    /// For the call of this thread, should it last.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        hang::patience()
     }
 
     /// Sends the head, of a response whose body comes piece by piece: `len` bytes, if that is

@@ -43,8 +43,8 @@ impl Upgraded {
         }
     }
 
-    /// Nothing more is read, whatever still comes: who waits for it finds the end, and so does everybody
-    /// from now on.
+    /// Nothing more is read, whatever still comes: the thread that waits for it finds the end, and so
+    /// does every later reader.
     pub fn stop_reading(&self) {
         let waiter = {
             let mut reading = self.reading();

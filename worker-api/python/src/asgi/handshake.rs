@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::response;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use tungstenite::handshake::derive_accept_key;
 use worker_http::hosted::Answer;
 
 use super::deflate;
+use crate::tokens::{has_token, tokens};
 
 /// What a request asks for.
 pub(super) enum Wish {
@@ -95,17 +96,4 @@ fn head_of(status: StatusCode) -> response::Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
     parts
-}
-
-fn tokens<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = fields.get_all(name).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
-}
-
-fn has_token(fields: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
-    tokens(fields, name).any(|token| token.eq_ignore_ascii_case(wanted))
 }

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, header};
-use pyo3::exceptions::{PyConnectionError, PyStopIteration, PySystemExit};
+use http::{Method, StatusCode, Version, header};
+use pyo3::exceptions::{
+    PyBrokenPipeError, PyConnectionError, PyConnectionResetError, PyStopIteration, PySystemExit,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -19,6 +21,7 @@ use super::hooks::RequestHooks;
 use super::input::Input;
 use super::options::Options;
 use crate::gil;
+use crate::tokens::has_token;
 use crate::worker::Worker;
 
 /// The app, and what its calls have in common.
@@ -122,30 +125,37 @@ impl Caller {
             input = Some(body);
         }
         let exchange = desk.exchange.bind(py);
+        let is_head = asked.method() == Method::HEAD;
+        let may_switch = asks_for_switch(asked);
+        let room = std::mem::take(asked.headers_mut());
+        let is_noted = self.hooks.wants_answer();
+        exchange.get().begin(reply, is_head, is_noted, room);
         let mut connection = None;
-        if asked.headers().contains_key(header::UPGRADE) {
+        if may_switch {
             let socket = Bound::new(py, ConnectionSocket::new(exchange, self.worker.drain()))?;
             environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
             connection = Some(socket);
         }
-        let is_head = asked.method() == Method::HEAD;
-        let room = std::mem::take(asked.headers_mut());
-        let is_noted = self.hooks.wants_answer();
-        exchange.get().begin(reply, is_head, is_noted, room);
         let start_response = desk.start_response.bind(py);
         let turn = Turn::of(exchange);
         let returned = self.run(&environ, start_response, request.as_ref());
         // What it has written to the connection comes first.
-        let is_answered = connection.is_some_and(|it| it.get().has_answered(py));
+        let has_answered = || {
+            connection
+                .as_ref()
+                .is_some_and(|it| it.get().has_answered(py))
+        };
         let done = match returned {
-            Ok(returned) if is_answered => close(&returned),
-            Ok(returned) => send(&returned, exchange.get()),
-            // As gunicorn has it: the app has done all itself.
-            Err(error) if is_answered && error.is_instance_of::<PyStopIteration>(py) => Ok(()),
+            Ok(returned) if has_answered() => close(&returned),
+            Ok(returned) => send(&returned, exchange.get(), has_answered),
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            self.failed(py, &error, &environ, exchange.get());
+            if has_answered() {
+                self.failed_after_switch(py, &error, &environ);
+            } else {
+                self.failed(py, &error, &environ, exchange.get());
+            }
         }
         if let Some(input) = input {
             input.get().close();
@@ -184,10 +194,34 @@ impl Caller {
             self.hooks.log(py, error, environ, exchange.is_unanswered());
         }
         exchange.answer_instead(server_error());
+        self.leave_if_told(py, error);
+    }
+
+    /// The same, once the connection is the app's: gunicorn has it say with StopIteration that it has
+    /// done all itself.
+    fn failed_after_switch(&self, py: Python<'_>, error: &PyErr, environ: &Bound<'_, PyDict>) {
+        let is_over = error.is_instance_of::<PyStopIteration>(py)
+            || error.is_instance_of::<PyBrokenPipeError>(py)
+            || error.is_instance_of::<PyConnectionResetError>(py);
+        if !is_over {
+            self.hooks.log(py, error, environ, false);
+        }
+        self.leave_if_told(py, error);
+    }
+
+    fn leave_if_told(&self, py: Python<'_>, error: &PyErr) {
         if error.is_instance_of::<PySystemExit>(py) {
             gil::detach(py, || self.worker.leave());
         }
     }
+}
+
+/// RFC 9110, section 7.8: it counts where Connection names it, and in HTTP/1.1.
+fn asks_for_switch(asked: &Request) -> bool {
+    let fields = asked.headers();
+    fields.contains_key(header::UPGRADE)
+        && asked.version() == Version::HTTP_11
+        && has_token(fields, &header::CONNECTION, "upgrade")
 }
 
 impl Desk {
@@ -207,11 +241,16 @@ impl Desk {
     }
 }
 
-fn send(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> PyResult<()> {
+/// Answers with what the app returns, unless it `has_answered` by the end of that.
+fn send(
+    returned: &Bound<'_, PyAny>,
+    exchange: &Exchange,
+    has_answered: impl Fn() -> bool,
+) -> PyResult<()> {
     match send_at_once(returned, exchange) {
         Some(sent) => sent,
         None => {
-            let sent = send_iterable(returned, exchange);
+            let sent = send_iterable(returned, exchange, has_answered);
             let closed = close(returned);
             sent.and(closed)
         }
@@ -249,7 +288,11 @@ fn join(mut pieces: impl ExactSizeIterator<Item = PyResult<Bytes>>) -> PyResult<
     Ok(all.freeze())
 }
 
-fn send_iterable(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> PyResult<()> {
+fn send_iterable(
+    returned: &Bound<'_, PyAny>,
+    exchange: &Exchange,
+    has_answered: impl Fn() -> bool,
+) -> PyResult<()> {
     let py = returned.py();
     for piece in returned.try_iter()? {
         let piece = bytes_of(&piece?)?;
@@ -260,6 +303,10 @@ fn send_iterable(returned: &Bound<'_, PyAny>, exchange: &Exchange) -> PyResult<(
         if let Err(Gone) = exchange.piece(py, piece) {
             return Ok(());
         }
+    }
+    // A generator runs only now.
+    if has_answered() {
+        return Ok(());
     }
     exchange.must_have_head()?;
     exchange.finish()

@@ -3,7 +3,8 @@
 //!
 //! The connection stays where it is. The app gets one end of a pair of sockets: what it writes there
 //! begins with the head of a response, which is sent as any other, and from then on a thread each way
-//! carries bytes. When the worker retires or drains, the app finds the end of what it reads.
+//! carries bytes. That ends with the call, as under gunicorn; and when the worker retires or drains,
+//! the app finds the end of what it reads.
 
 use std::io::{self, Cursor, Read, Write};
 use std::net::Shutdown;
@@ -21,7 +22,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 use worker_api::{Drain, Stage};
-use worker_http::{Body, Reply, Response, Upgraded};
+use worker_http::{Body, Patience, Reply, Response, Upgraded};
 
 use super::exchange::Exchange;
 use crate::gil;
@@ -55,24 +56,49 @@ impl ConnectionSocket {
         if name.to_cow()?.starts_with("__") {
             return Err(PyAttributeError::new_err(name.clone().unbind()));
         }
-        let socket = self.socket.get_or_try_init(py, || self.open(py))?;
-        socket.bind(py).getattr(name)
+        self.socket(py)?.getattr(name)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.socket(py)?.call_method0(intern!(py, "close"))?;
+        Ok(())
     }
 }
 
 impl ConnectionSocket {
+    /// For the call of this thread.
     pub(super) fn new(exchange: &Bound<'_, Exchange>, drain: Drain) -> Self {
         Self {
             exchange: exchange.clone().unbind(),
             drain,
             socket: PyOnceLock::new(),
-            line: Arc::default(),
+            line: Arc::new(Line {
+                patience: exchange.get().patience(),
+                progress: Mutex::default(),
+                changed: Condvar::new(),
+            }),
         }
     }
 
-    /// The call is over: whether the app has answered here. What it has written is seen to first.
+    /// The call is over: whether the app has answered here. What it has written is seen to first, and
+    /// nothing that it writes from now on goes anywhere.
     pub(super) fn has_answered(&self, py: Python<'_>) -> bool {
         gil::detach(py, || self.line.settle())
+    }
+
+    fn socket<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let socket = self.socket.get_or_try_init(py, || self.open(py))?;
+        Ok(socket.bind(py))
     }
 
     fn open(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -83,21 +109,21 @@ impl ConnectionSocket {
         let socket = socket.call((), Some(&fd))?;
         // It is the socket's now.
         let _ = theirs.into_raw_fd();
-        let (line, ours) = (Arc::clone(&self.line), Arc::new(ours));
-        let exchange = self.exchange.clone_ref(py);
-        line.set(Progress::Open(Arc::clone(&ours)));
+        // Whatever `socket.setdefaulttimeout` says.
+        socket.call_method1(intern!(py, "settimeout"), (py.None(),))?;
+        let ours = Arc::new(ours);
         end_with(&self.drain, &ours)?;
-        start_thread(CARRIES, move || answer(&line, &ours, exchange)).inspect_err(|_| {
-            self.line.set(Progress::Over);
-        })?;
-        self.exchange.get().lasts();
+        let exchange = self.exchange.clone_ref(py);
+        let undecided = Undecided::new(&self.line, &ours);
+        start_thread(CARRIES, move || answer(undecided, &ours, exchange))?;
         Ok(socket.unbind())
     }
 }
 
 /// How far the app has come with its own answer.
-#[derive(Default)]
 struct Line {
+    /// The call's.
+    patience: Option<Patience>,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -110,7 +136,7 @@ enum Progress {
     /// The head that it writes is read from this end.
     Open(Arc<UnixStream>),
     /// It was read, and is the answer.
-    Answered,
+    Answered(Arc<UnixStream>),
     /// There was none, or the request was answered in another way.
     Over,
 }
@@ -118,7 +144,7 @@ enum Progress {
 impl Line {
     fn settle(&self) -> bool {
         let mut progress = self.lock();
-        if let Progress::Open(ours) = &*progress {
+        if let Progress::Open(ours) | Progress::Answered(ours) = &*progress {
             // What it has written is still read, and then the end.
             let _ = ours.shutdown(Shutdown::Read);
         }
@@ -126,7 +152,7 @@ impl Line {
             let changed = self.changed.wait(progress);
             progress = changed.unwrap_or_else(PoisonError::into_inner);
         }
-        matches!(*progress, Progress::Answered)
+        matches!(*progress, Progress::Answered(_))
     }
 
     fn set(&self, progress: Progress) {
@@ -139,28 +165,50 @@ impl Line {
     }
 }
 
-/// Reads what the app answers, answers that, and carries bytes for as long as there are any.
-fn answer(line: &Line, ours: &Arc<UnixStream>, exchange: Py<Exchange>) {
-    let head = read_head(ours);
-    let answer = match head {
-        Ok(Some(head)) => exchange.get().take_reply().map(|reply| (head, reply)),
-        Ok(None) => None,
-        Err(error) => {
-            tracing::error!(%error, "what the app writes to gunicorn.socket is no response");
-            None
+/// Whoever waits for the app's answer is told, however its reading ends.
+struct Undecided {
+    line: Arc<Line>,
+    is_decided: bool,
+}
+
+impl Undecided {
+    fn new(line: &Arc<Line>, ours: &Arc<UnixStream>) -> Self {
+        line.set(Progress::Open(Arc::clone(ours)));
+        Self {
+            line: Arc::clone(line),
+            is_decided: false,
         }
-    };
-    drop(exchange);
-    let is_answered = answer.is_some();
-    line.set(if is_answered {
-        Progress::Answered
-    } else {
-        Progress::Over
+    }
+
+    fn answered_by(mut self, ours: &Arc<UnixStream>) {
+        self.is_decided = true;
+        // Its thread waits in `settle` by now, if the call has ended: it is this call's yet.
+        self.line.patience.iter().for_each(Patience::take);
+        self.line.set(Progress::Answered(Arc::clone(ours)));
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            self.line.set(Progress::Over);
+        }
+    }
+}
+
+/// Reads what the app answers, answers that, and carries bytes for as long as there are any.
+fn answer(undecided: Undecided, ours: &Arc<UnixStream>, exchange: Py<Exchange>) {
+    let head = read_head(ours).unwrap_or_else(|error| {
+        tracing::error!(%error, "what the app writes to gunicorn.socket is no response");
+        None
     });
-    if let Some((head, reply)) = answer
-        && let Err(error) = head.send(reply, ours)
-    {
-        tracing::debug!(%error, "a connection that the app has taken over ends");
+    let reply = head.and_then(|head| Some((head, exchange.get().take_reply()?)));
+    drop(exchange);
+    if let Some((head, reply)) = reply {
+        undecided.answered_by(ours);
+        if let Err(error) = head.send(reply, ours) {
+            tracing::debug!(%error, "a connection that the app has taken over ends");
+        }
     }
     let _ = ours.shutdown(Shutdown::Both);
 }
@@ -203,21 +251,22 @@ impl Head {
             let value = HeaderValue::from_bytes(field.value)?;
             response.headers_mut().append(name, value);
         }
-        let (parts, ()) = response.into_parts();
+        let (mut parts, ()) = response.into_parts();
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            // How long it lives is said by who sends it.
+            parts.headers.remove(header::CONNECTION);
+            if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+                return Err("its body is in chunks".into());
+            }
+        }
         let rest = text[len..].to_vec();
         Ok(Some(Self { parts, rest }))
     }
 
     fn send(self, reply: Reply, ours: &Arc<UnixStream>) -> io::Result<()> {
-        let Self { mut parts, rest } = self;
+        let Self { parts, rest } = self;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return carry(&reply.switch(parts)?, ours, &rest);
-        }
-        // How long it lives, and how its body ends, is said by who sends it.
-        parts.headers.remove(header::CONNECTION);
-        let pieces = parts.headers.remove(header::TRANSFER_ENCODING);
-        if pieces.is_some() {
-            return Err(io::Error::other("chunks are not taken from the app"));
         }
         let len = parts.headers.get(header::CONTENT_LENGTH);
         let len = len.and_then(|len| len.to_str().ok()?.parse().ok());
@@ -238,9 +287,8 @@ fn carry(client: &Upgraded, ours: &Arc<UnixStream>, rest: &[u8]) -> io::Result<(
     let (ends, ended) = mpsc::channel::<()>();
     start_thread(CARRIES, move || {
         let _ends = ends;
-        // The one has gone, or the other.
-        let _ = io::copy(&mut from_client, &mut &*to_app);
-        let _ = to_app.shutdown(Shutdown::Write);
+        let end = take_in(&mut from_client, &to_app);
+        let _ = to_app.shutdown(end);
     })?;
     let mut to_client = client;
     let sent = to_client
@@ -250,6 +298,21 @@ fn carry(client: &Upgraded, ours: &Arc<UnixStream>, rest: &[u8]) -> io::Result<(
     let _ = ended.recv_timeout(LINGER);
     client.stop_reading();
     sent
+}
+
+/// Takes what the client says until it says no more, and gives it to the app for as long as that
+/// reads. What ends then.
+fn take_in(client: &mut Upgraded, mut app: &UnixStream) -> Shutdown {
+    let mut piece = [0; 8192];
+    let mut is_read = true;
+    loop {
+        match client.read(&mut piece) {
+            // It may still listen.
+            Ok(0) => return Shutdown::Write,
+            Ok(len) => is_read = is_read && app.write_all(&piece[..len]).is_ok(),
+            Err(_) => return Shutdown::Both,
+        }
+    }
 }
 
 /// Ends what the app reads when the worker retires or drains.
@@ -278,5 +341,6 @@ fn end_with(drain: &Drain, ours: &Arc<UnixStream>) -> io::Result<()> {
 
 fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let thread = thread::Builder::new().name(name.to_owned());
-    thread.spawn(run).map(drop)
+    let started = thread.spawn(run).map(drop);
+    started.inspect_err(|error| tracing::error!(%error, "no thread for a connection of the app's"))
 }

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
-use worker_http::{Body, Gone, HintsTooLong, ReasonPhrase, Reply, Response, Streaming};
+use worker_http::{Body, Gone, HintsTooLong, Patience, ReasonPhrase, Reply, Response, Streaming};
 
 use super::file::Part;
 use super::head::Head;
@@ -177,10 +177,11 @@ impl Exchange {
         matches!(self.lock().out, Out::Broken)
     }
 
-    /// The call goes on for as long as its client wants.
-    pub(super) fn lasts(&self) {
-        if let Out::Nothing(reply) = &self.lock().out {
-            reply.lasts();
+    /// That of the call of this thread, which has not answered.
+    pub(super) fn patience(&self) -> Option<Patience> {
+        match &self.lock().out {
+            Out::Nothing(reply) => Some(reply.patience()),
+            _ => None,
         }
     }
 
