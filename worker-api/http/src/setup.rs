@@ -14,6 +14,10 @@ use crate::clock::{Clock, Hand};
 use crate::intake::Intake;
 use crate::lifecycle::Limits;
 
+/// An app on an event loop can hear that its client has gone, and stop: so it is told soon. A client
+/// that has only said all and still listens has its answer by then, or never.
+const SOON: Duration = Duration::from_millis(200);
+
 /// So many fields hyper takes without being asked, and without a vector for each request.
 const HYPERS_FIELDS: usize = 100;
 
@@ -37,20 +41,26 @@ pub struct Setup {
 impl Setup {
     /// Limits and counters as `worker` has them.
     pub fn new(worker: &Worker) -> Arc<Self> {
-        Self::with(worker, None, Clock::Kernel)
+        Self::with(worker, None, Clock::Kernel, None)
     }
 
     /// The same for the baton driver; with `threads` if it calls the app on threads of its own, on
-    /// so many at once.
+    /// so many at once, and without where the app runs on an event loop.
     pub(crate) fn of_baton(
         worker: &Worker,
         threads: Option<NonZeroUsize>,
         hand: &Hand,
     ) -> Arc<Self> {
-        Self::with(worker, threads, Clock::Turn(hand.clone()))
+        let half_closed = threads.is_none().then_some(SOON);
+        Self::with(worker, threads, Clock::Turn(hand.clone()), half_closed)
     }
 
-    fn with(worker: &Worker, threads: Option<NonZeroUsize>, clock: Clock) -> Arc<Self> {
+    fn with(
+        worker: &Worker,
+        threads: Option<NonZeroUsize>,
+        clock: Clock,
+        half_closed: Option<Duration>,
+    ) -> Arc<Self> {
         let settings = worker.settings();
         let mut http = http1::Builder::new();
         // One timer for each connection, and it is the connection's: hyper's own would count the
@@ -59,10 +69,12 @@ impl Setup {
         // Whether a peer leaves while it is answered, the connection sees itself.
         http.half_close(true);
         let unless_zero = |time: Duration| Some(time).filter(|time| !time.is_zero());
+        let usual = Limits::new(settings.keep_alive, settings.header_timeout);
         let limits = Limits {
             body_timeout: unless_zero(settings.body_timeout),
             write_timeout: unless_zero(settings.write_timeout),
-            ..Limits::new(settings.keep_alive, settings.header_timeout)
+            half_closed: half_closed.unwrap_or(usual.half_closed),
+            ..usual
         };
         let rules = Rules::new(settings);
         if rules.fields() > HYPERS_FIELDS {

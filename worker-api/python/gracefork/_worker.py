@@ -111,8 +111,10 @@ def _serve(worker: Worker, server: Server, orders: Orders) -> None:
     options = _options(worker, server)
     if app.interface == "asgi":
         from ._asgi import serve
+        from ._paths import sends_paths
         from ._request_hooks import around
 
+        options["pathsend"] = sends_paths(worker.wsgi)
         server.log.lend_to("uvicorn.error")
         hooks = server.cfg.pre_request, server.cfg.post_request
         serve(worker.native, around(worker.wsgi, worker, *hooks), options, orders)

@@ -96,6 +96,10 @@ async def scope(scope, receive, send):
         self.assertEqual(scope["client"], ("192.0.2.7", 0))
         self.assertEqual(scope["scheme"], "https")
 
+    def test_no_path_is_offered_where_it_might_not_arrive(self):
+        pod = self.pod(self.SOURCE, pathsend=False)
+        self.assertNotIn("pathsend", pod.get("/scope").text)
+
     def test_each_request_has_dicts_of_its_own(self):
         source = (
             ROUTES
@@ -509,6 +513,17 @@ async def cancelled(scope, receive, send):
         pod.until_written("told of it")
         self.assertEqual(pod.get("/hello").text, "hello")
         self.assertNotIn("Traceback", pod.written())
+
+    def test_a_client_that_closes_its_side_is_soon_taken_for_gone(self):
+        pod = self.pod(self.SOURCE)
+        client = pod.connect()
+        client.ask("/wait_until_gone")
+        pod.until_written("waiting")
+        started = time.monotonic()
+        client.close()
+        pod.until_written("http.disconnect\nanswered nobody")
+        # Another one has 5 s of an answer, which may not be for anybody.
+        self.assertLess(time.monotonic() - started, 4)
 
     def test_whoever_asks_again_and_again_whether_the_client_has_gone_leaves_nothing_behind(self):
         pod = self.pod(self.SOURCE)

@@ -247,7 +247,8 @@ impl Head {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         let https = match name.len() {
             15 if is("x-forwarded-ssl") => value == b"on",
-            17 if is("x-forwarded-proto") => value == b"https",
+            // Some proxies say the latter of WebSockets.
+            17 if is("x-forwarded-proto") => value == b"https" || value == b"wss",
             20 if is("x-forwarded-protocol") => value == b"ssl",
             _ => return Ok(()),
         };

@@ -212,16 +212,19 @@ fn nothing_passes_behind_a_message_that_may_be_the_last() {
 
 #[test]
 fn only_a_believed_proxy_speaks_of_the_client() {
-    let bytes = b"GET / HTTP/1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Ssl: on\r\n\r\n";
-    let https = |trusts| {
-        let mut watcher = Watcher::new(rules(), trusts);
-        assert_eq!(watcher.pass(bytes), bytes.len());
-        watcher
-            .take_oddities()
-            .first()
-            .and_then(|oddity| oddity.https)
-    };
-    assert_eq!((https(true), https(false)), (Some(true), None));
+    for scheme in ["https", "wss"] {
+        let fields = format!("X-Forwarded-Proto: {scheme}\r\nX-Forwarded-Ssl: on\r\n");
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        let https = |trusts| {
+            let mut watcher = Watcher::new(rules(), trusts);
+            assert_eq!(watcher.pass(text.as_bytes()), text.len());
+            watcher
+                .take_oddities()
+                .first()
+                .and_then(|oddity| oddity.https)
+        };
+        assert_eq!((https(true), https(false)), (Some(true), None));
+    }
     let mut watcher = Watcher::new(rules(), true);
     watcher.pass(b"GET / HTTP/1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Protocol: x\r\n\r\n");
     assert_eq!(

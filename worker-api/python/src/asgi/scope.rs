@@ -39,6 +39,7 @@ impl Scopes {
         py: Python<'_>,
         root_path: &str,
         state: Option<Bound<'_, PyDict>>,
+        sends_paths: bool,
     ) -> PyResult<Self> {
         let template = |kind: &str, scheme: &str, extensions: &[&str]| -> PyResult<Py<PyDict>> {
             let asgi = PyDict::new(py);
@@ -74,16 +75,17 @@ impl Scopes {
             }
             Ok(scope.unbind())
         };
+        let known = [
+            "http.response.early_hint",
+            "http.response.trailers",
+            "http.response.pathsend",
+        ];
         Ok(Self {
             mount: root_path.trim_end_matches('/').to_owned(),
             http: template(
                 "http",
                 "http",
-                &[
-                    "http.response.early_hint",
-                    "http.response.pathsend",
-                    "http.response.trailers",
-                ],
+                if sends_paths { &known } else { &known[..2] },
             )?,
             websocket: template("websocket", "ws", &["websocket.http.response"])?,
             state: state.map(Bound::unbind),

@@ -80,11 +80,12 @@ impl Site {
         let root_path = option::<String>(options, "root_path")?.unwrap_or_default();
         let state = options.get_item("state")?.filter(|state| !state.is_none());
         let state = state.map(|state| state.cast_into::<PyDict>()).transpose()?;
+        let sends_paths = option(options, "pathsend")?.unwrap_or(true);
         let logging = py.import("logging")?;
         Ok(Self {
             worker: worker.clone(),
             tasks: Tasks::of(event_loop)?,
-            scopes: Scopes::new(py, &root_path, state)?,
+            scopes: Scopes::new(py, &root_path, state, sends_paths)?,
             done: Py::new(py, Done)?,
             driver: OnceLock::new(),
             end: end.clone().unbind(),
