@@ -13,11 +13,15 @@ from typing import Any
 
 def sends_paths(app: Any) -> bool:
     """Whether nothing can be seen between what answers in this app and the server."""
-    if inspect.isroutine(app):
-        # What a decorator has made keeps what it was made of.
-        closure = getattr(app, "__closure__", None) or ()
-        return not any(callable(_content(cell)) for cell in closure)
-    return _is_direct(app)
+    try:
+        if inspect.isroutine(app):
+            # What a decorator has made keeps what it was made of.
+            closure = getattr(app, "__closure__", None) or ()
+            return not any(callable(_content(cell)) for cell in closure)
+        return _is_direct(app)
+    except Exception:
+        # An app may be anything, and be mounted in itself.
+        return False
 
 
 def _is_direct(app: Any) -> bool:

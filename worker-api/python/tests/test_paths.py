@@ -40,6 +40,14 @@ def decorated(inner):
 
 
 class Paths(unittest.TestCase):
+    def test_one_that_cannot_be_looked_at_is_not(self):
+        class Closed(Instance):
+            @property
+            def routes(self):
+                raise RuntimeError("not for you")
+
+        self.assertFalse(sends_paths(Closed()))
+
     def test_an_app_by_itself_is_and_what_is_wrapped_is_not(self):
         for direct in (app, Instance(), Instance().__call__):
             self.assertTrue(sends_paths(direct), direct)
