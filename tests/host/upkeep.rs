@@ -47,6 +47,31 @@ fn a_host_that_dies_leaves_its_workers_and_the_next_one_comes_with_the_next_work
 }
 
 #[test]
+fn what_a_long_reload_takes_is_unmapped_when_it_is_over_and_not_in_its_midst() {
+    let site = Site::new();
+    let server = site.plain().set("log.level", "debug").start();
+    let unmapped = ["what the start or the reload took is unmapped"];
+    server.wait("the start is over", || {
+        (server.log.count(&unmapped) == 1).then_some(())
+    });
+    // Nothing happens for longer than the second of quiet that ends a start; nobody asks for the
+    // status, either.
+    site.app("two", "import time\ntime.sleep(2)");
+    server.signal(Signal::HUP);
+    server.wait_log(&["reload done"]);
+    server.wait("the reload is over", || {
+        (server.log.count(&unmapped) == 2).then_some(())
+    });
+    let lines = server.log.lines();
+    let done = lines
+        .iter()
+        .position(|line| line.contains(&["reload done"]));
+    let last = lines.iter().rposition(|line| line.contains(&unmapped));
+    assert!(done < last, "{}", server.log.text());
+    server.shut_down();
+}
+
+#[test]
 fn a_reload_takes_new_code_with_preload_and_without() {
     for preload in [true, false] {
         let site = Site::new();

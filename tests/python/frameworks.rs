@@ -113,6 +113,18 @@ fn prometheus_counts_over_all_workers_and_forgets_the_dead() {
     server.shut_down();
 }
 
+#[test]
+fn a_middleware_of_fastapi_finds_the_bodies_of_files() {
+    let builder = hosted("middleware_app:app", "fastapi");
+    let server = need!(builder, "the package, and FastAPI").start();
+    let answer = server.get("/file");
+    let file = std::fs::read(app_file("middleware_app.py")).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-read"), Some(&*file.len().to_string()));
+    assert!(answer.body == file, "{}", answer.text());
+    server.shut_down();
+}
+
 fn django(server: &Server) {
     answers(server, "/", 200, "hello");
     answers(server, "/waits", 200, "waited");

@@ -261,14 +261,14 @@ class Connection(PodCase):
 
     def test_what_is_no_response_is_told(self):
         pod = self.pod(APP)
-        with pod.connect() as client:
-            client.send(ASK.format("/garbage"))
-            self.assertEqual(client.answer().status, 500)
-        pod.until_written("gunicorn.socket is no response")
-        with pod.connect() as client:
-            client.send(ASK.format("/in_chunks"))
-            self.assertEqual(client.answer().status, 500)
-        pod.until_written("its body is in chunks")
+        for path, told in (
+            ("/garbage", "gunicorn.socket is no response"),
+            ("/in_chunks", "its body is in chunks"),
+        ):
+            with self.subTest(path), pod.connect() as client:
+                client.send(ASK.format(path))
+                self.assertEqual(client.answer().status, 500)
+                pod.until_written(told)
 
     def test_an_error_after_the_switch_is_logged_and_ends_the_connection(self):
         pod = self.pod(APP)
