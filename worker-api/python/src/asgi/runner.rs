@@ -1,6 +1,7 @@
 //! The coroutine that a task of the loop runs: the app's, and then what is left to do for its
 //! request. That is cheaper than a task's callback, and no exception is left to the loop.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::asyncio::CancelledError;
@@ -13,6 +14,9 @@ use super::ready::{Step, step};
 /// What is left to do for a request when its app has come to an end.
 pub(super) trait Finish: Send + Sync {
     fn finish(&self, py: Python<'_>, end: End);
+
+    /// The app has come to its first wait.
+    fn waits(&self, py: Python<'_>);
 }
 
 /// How an app ends.
@@ -33,6 +37,7 @@ pub(crate) struct Runner {
     finish: Box<dyn Finish>,
     /// Until the app has come to its first wait.
     start: Mutex<Option<Start>>,
+    has_waited: AtomicBool,
 }
 
 impl Runner {
@@ -45,6 +50,7 @@ impl Runner {
             app: app.unbind(),
             finish,
             start: Mutex::new(start),
+            has_waited: AtomicBool::new(false),
         }
     }
 
@@ -72,7 +78,12 @@ impl Runner {
         stepped: PyResult<Step<'py>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         match stepped {
-            Ok(Step::Yielded(future)) => Ok(Some(future)),
+            Ok(Step::Yielded(future)) => {
+                if !self.has_waited.swap(true, Ordering::Relaxed) {
+                    self.finish.waits(py);
+                }
+                Ok(Some(future))
+            }
             Ok(Step::Returned(_)) => {
                 self.finish.finish(py, End::Returned);
                 Ok(None)

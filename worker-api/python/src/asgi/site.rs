@@ -37,6 +37,8 @@ pub(super) struct Site {
     error_log: Py<PyAny>,
     /// What ends the loop in the middle of everything.
     leave_at_once: Py<PyAny>,
+    /// Requests whose answers have begun and may have no piece of a body yet.
+    begun: Mutex<Vec<Py<Talk>>>,
     /// Open WebSockets.
     sockets: Mutex<Slab<Py<Socket>>>,
     /// What those are told that are open, or come to be.
@@ -53,6 +55,10 @@ pub(super) struct Site {
 const MESSAGE_LIMIT: usize = 16 << 20;
 /// How long a WebSocket's peer has to say good-bye, in seconds, if nothing else is said.
 const CLOSE_GRACE: f64 = 5.0;
+
+/// So many seconds a head waits for the first piece of its body: they leave together, and a
+/// middleware passes them on one after the other.
+const HEAD_WAITS: f64 = 0.005;
 
 /// How a coroutine becomes a task.
 enum Tasks {
@@ -95,6 +101,7 @@ impl Site {
             leave_at_once: py.import("gracefork._orders")?.getattr("Leave")?.unbind(),
             event_loop: event_loop.clone().unbind(),
             app: app.unbind(),
+            begun: Mutex::default(),
             sockets: Mutex::default(),
             farewell: OnceLock::new(),
             message_limit: match option(options, "ws_max_message_size")? {
@@ -129,6 +136,26 @@ impl Site {
     ) -> PyResult<Bound<'py, PyAny>> {
         let event_loop = self.event_loop.bind(py);
         event_loop.call_method1(intern!(py, "call_later"), (seconds, callback))
+    }
+
+    /// An app has said the head of an answer, and does something else now. Should that last, the head
+    /// is sent by itself.
+    pub(super) fn has_begun(self: &Arc<Self>, talk: &Bound<'_, Talk>) -> PyResult<()> {
+        let py = talk.py();
+        let is_first = {
+            let mut begun = self.begun();
+            begun.push(talk.clone().unbind());
+            begun.len() == 1
+        };
+        if is_first {
+            let send_heads = Bound::new(py, SendHeads(Arc::clone(self)))?;
+            self.call_later(py, HEAD_WAITS, send_heads.into_any())?;
+        }
+        Ok(())
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Vec<Py<Talk>>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A WebSocket is open; tells its place, for when it is not any more.
@@ -275,6 +302,22 @@ impl Site {
             socket.get().finish(&socket, &End::Raised(error));
         }
         Ok(())
+    }
+}
+
+/// Has the heads sent that have waited for long enough, as a callback.
+#[pyclass(frozen, module = "gracefork._gracefork")]
+struct SendHeads(Arc<Site>);
+
+#[pymethods]
+impl SendHeads {
+    fn __call__(&self, py: Python<'_>) {
+        let begun = std::mem::take(&mut *self.0.begun());
+        for talk in begun {
+            if let Err(error) = talk.get().send_head() {
+                error.write_unraisable(py, None);
+            }
+        }
     }
 }
 

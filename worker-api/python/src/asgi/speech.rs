@@ -1,5 +1,7 @@
 //! What an app says: an answer, message by message.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -59,6 +61,20 @@ impl Speech {
         matches!(self.said, Said::Sent | Said::All)
     }
 
+    /// Whether the head is said, and waits for the first piece of the body.
+    pub(super) fn is_begun(&self) -> bool {
+        matches!(self.said, Said::Start(_))
+    }
+
+    /// Sends the head without a piece of the body, if it is one that waits for it.
+    pub(super) fn send_head(&mut self, reply: &Reply) -> PyResult<()> {
+        self.said = match std::mem::replace(&mut self.said, Said::All) {
+            Said::Start(head) => self.begin(reply, head, Bytes::new(), true)?,
+            said => said,
+        };
+        Ok(())
+    }
+
     /// Whether nothing is said that the client has seen.
     pub(super) fn is_unheard(&self) -> bool {
         matches!(self.said, Said::Nothing | Said::Start(_))
@@ -88,9 +104,14 @@ impl Speech {
                 self.hint(reply, &read(message)?)?;
                 Said::Nothing
             }
-            ("body", Said::Start(head)) => self.begin(reply, head, message)?,
+            ("body", Said::Start(head)) => {
+                let body = body(message)?;
+                let more = flag(message, intern!(message.py(), "more_body"))?;
+                self.begin(reply, head, body, more)?
+            }
             ("body", Said::Part(part)) => self.go_on(part, message)?,
             ("pathsend", Said::Start(head)) => self.send_file(reply, head, message)?,
+            ("pathsend", Said::Part(part)) => self.add_file(reply, part, message)?,
             ("trailers", Said::Body(stream, before)) => self.end(stream, before, message)?,
             ("trailers", Said::Sent) if has_more_trailers(message)? => Said::Sent,
             ("trailers", Said::Sent) => Said::All,
@@ -143,9 +164,7 @@ impl Speech {
     }
 
     /// The first piece of a body; often it is the last.
-    fn begin(&self, reply: &Reply, head: Head, message: &Bound<'_, PyDict>) -> PyResult<Said> {
-        let body = body(message)?;
-        let more = flag(message, intern!(message.py(), "more_body"))?;
+    fn begin(&self, reply: &Reply, head: Head, body: Bytes, more: bool) -> PyResult<Said> {
         let Head {
             parts,
             length,
@@ -206,14 +225,23 @@ impl Speech {
 
     /// A file, in the place of a body.
     fn send_file(&self, reply: &Reply, head: Head, message: &Bound<'_, PyDict>) -> PyResult<Said> {
-        let path = message.get_item(intern!(message.py(), "path"))?;
-        let path: std::path::PathBuf = path
-            .ok_or_else(|| PyRuntimeError::new_err("a pathsend has a `path`"))?
-            .extract()?;
-        let file = std::fs::File::open(path)?;
-        let len = file.metadata()?.len();
+        let (file, len) = open(message)?;
         let len = head.length.unwrap_or(len).min(len);
         self.answer(reply, head.parts, Answer::file(file, 0, len))?;
+        Ok(Said::All)
+    }
+
+    /// The same, behind a head that could not wait for it.
+    fn add_file(&self, reply: &Reply, part: Part, message: &Bound<'_, PyDict>) -> PyResult<Said> {
+        let (file, len) = open(message)?;
+        let len = part.left.unwrap_or(len).min(len);
+        if let Some(stream) = part.stream {
+            self.site.driver()?.with_connections_soon(|| {
+                reply.push_file(&stream, file, 0, len)?;
+                stream.finish(None);
+                Ok::<_, std::io::Error>(())
+            })?;
+        }
         Ok(Said::All)
     }
 
@@ -270,6 +298,17 @@ impl Part {
             _ => Said::All,
         }
     }
+}
+
+/// The file of a pathsend, and its length.
+fn open(message: &Bound<'_, PyDict>) -> PyResult<(File, u64)> {
+    let path = message.get_item(intern!(message.py(), "path"))?;
+    let path: PathBuf = path
+        .ok_or_else(|| PyRuntimeError::new_err("a pathsend has a `path`"))?
+        .extract()?;
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    Ok((file, len))
 }
 
 fn has_more_trailers(message: &Bound<'_, PyDict>) -> PyResult<bool> {

@@ -44,6 +44,8 @@ struct State {
     senders: Vec<Py<PyAny>>,
     /// How many messages of the app came when the client had gone.
     unheard: u32,
+    /// The app has come to its first wait.
+    has_waited: bool,
 }
 
 /// What is next in `receive`.
@@ -84,6 +86,9 @@ impl Talk {
             .strip_prefix("http.response.")
             .ok_or_else(|| unexpected(kind, "one of an HTTP response"))?;
         speech.say(reply, kind, what, message)?;
+        if state.has_waited && speech.is_begun() {
+            this.site.has_begun(slf)?;
+        }
         if speech.is_complete() {
             state.is_over = true;
             state.receivers.wake_all(py)?;
@@ -113,6 +118,7 @@ impl Talk {
             is_over: false,
             senders: Vec::new(),
             unheard: 0,
+            has_waited: false,
         };
         Self {
             site: Arc::clone(site),
@@ -257,6 +263,29 @@ impl Talk {
         Ok(())
     }
 
+    /// The app waits, for the first time.
+    fn waits(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let is_begun = {
+            let mut state = this.try_lock()?;
+            state.has_waited = true;
+            let answer = state.answer.as_ref();
+            answer.is_some_and(|(_, speech)| speech.is_begun())
+        };
+        if is_begun {
+            this.site.has_begun(slf)?;
+        }
+        Ok(())
+    }
+
+    /// The head has waited for the first piece of its body, if it still does so.
+    pub(super) fn send_head(&self) -> PyResult<()> {
+        match &mut self.try_lock()?.answer {
+            Some((reply, speech)) if !reply.is_gone() => speech.send_head(reply),
+            _ => Ok(()),
+        }
+    }
+
     /// The app has come to its end.
     pub(super) fn finish(&self, py: Python<'_>, end: &End) {
         let (answer, told) = {
@@ -314,6 +343,12 @@ impl Finish for Closing {
         talk.finish(py, &end);
         if let End::Left(error) = end {
             talk.site.leave(py, error);
+        }
+    }
+
+    fn waits(&self, py: Python<'_>) {
+        if let Err(error) = Talk::waits(self.0.bind(py)) {
+            error.write_unraisable(py, None);
         }
     }
 }

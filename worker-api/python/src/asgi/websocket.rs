@@ -497,4 +497,6 @@ impl Finish for Closing {
             socket.get().site.leave(py, error);
         }
     }
+
+    fn waits(&self, _: Python<'_>) {}
 }

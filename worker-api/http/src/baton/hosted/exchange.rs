@@ -2,6 +2,7 @@
 //! whenever that likes.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +15,10 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::super::executor::{Core, Job};
-use super::super::files::Files;
+use super::super::files::{Files, hole};
 use super::super::lead::Lead;
 use super::super::receive::{Receiving, is_small};
-use super::answer::{Answer, Outflow, Told};
+use super::answer::{Answer, Outflow, StreamBody, Told};
 use super::below::Below;
 use super::socket::Switching;
 use super::{Desk, LoopHandler};
@@ -121,6 +122,32 @@ impl Reply {
             }
         };
         task.into_iter().for_each(Waker::wake);
+    }
+
+    /// Adds part of a file to a body that is being streamed as the answer: `len` bytes from `offset` on,
+    /// sent by the kernel.
+    ///
+    /// # Errors
+    /// The client has gone away.
+    pub fn push_file(
+        &self,
+        stream: &StreamBody,
+        file: File,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        // Whatever else the connection has promised is ahead of it: earlier responses, and pieces.
+        self.exchange.files.promise(file, offset, len);
+        let mut left = len;
+        while left > 0 {
+            let part = hole(left);
+            left -= part.len() as u64;
+            stream.push(part)?;
+        }
+        Ok(())
     }
 
     /// The way to send hints ahead of the answer, if the client knows of such. As answers, they go
