@@ -87,6 +87,8 @@ struct World {
     kernel: Flag,
     /// The holder of the baton: who runs tasks and asks the kernel.
     held: AtomicBool,
+    /// Who has made a call.
+    callers: std::sync::Mutex<Vec<thread::ThreadId>>,
     over: AtomicBool,
 }
 
@@ -151,6 +153,7 @@ impl World {
             impatient,
             kernel: Flag::new(),
             held: AtomicBool::new(false),
+            callers: std::sync::Mutex::default(),
             over: AtomicBool::new(false),
         }));
         for key in 0..=kinds.len() {
@@ -220,6 +223,7 @@ impl Ground for Here {
     fn call(&self, key: usize) -> Took {
         let running = self.0.in_calls.fetch_add(1, Ordering::Relaxed);
         assert!(running < self.0.permits, "more calls than permits");
+        self.0.callers.lock().unwrap().push(thread::current().id());
         let helper = self.0.kinds.len();
         let kind = self.0.kinds[key];
         if kind != Kind::Fast {
@@ -277,6 +281,9 @@ impl Ground for Here {
         assert!(!self.0.over.swap(true, Ordering::Relaxed), "it ends twice");
         let alive = self.0.alive.load(Ordering::Relaxed);
         assert_eq!(alive, 0, "work is left");
+        let callers = self.0.callers.lock().unwrap();
+        let is_one = callers.windows(2).all(|pair| pair[0] == pair[1]);
+        assert!(is_one || self.0.permits > 1, "calls on different threads");
     }
 }
 

@@ -73,6 +73,30 @@ def state(environ, start_response):
         with pod.connect() as client:
             self.assertEqual([client.get("/state").text for _ in range(5)], list("12345"))
 
+    def test_one_thread_makes_all_calls_of_a_worker_that_makes_one_at_once(self):
+        pod = self.serve(
+            """
+def thread(environ, start_response):
+    time.sleep(float(environ["QUERY_STRING"]))
+    start_response("200 OK", [])
+    return [b"%d" % threading.get_ident()]
+"""
+        )
+        seen = set()
+
+        def ask(seconds: float) -> None:
+            with pod.connect() as client:
+                for _ in range(50):
+                    seen.add(client.get(f"/thread?{seconds}").text)
+                    self.assertEqual(client.get("/up").status, 200)
+
+        askers = [threading.Thread(target=ask, args=(it,)) for it in (0, 0, 0.001, 0.003, 0.005)]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join()
+        self.assertEqual(len(seen), 1, seen)
+
     def test_health_is_answered_while_the_only_call_spins_or_sleeps(self):
         for path, told in (("/spin", "spinning"), ("/wait", "waiting")):
             pod = self.serve(self.SOURCE)

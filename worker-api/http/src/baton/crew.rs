@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::handover::{Baton, Look, Sight};
-use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, wait_for};
+use super::sync::{AtomicU32, Condvar, Mutex, MutexGuard, Ordering, PoisonError, wait_for};
 
 /// A call that has lasted so long goes on without the baton.
 const LONG: Duration = Duration::from_millis(1);
@@ -18,6 +18,10 @@ pub(crate) struct Crew {
     summoned: Condvar,
     /// For the one that watches.
     poked: Condvar,
+    /// 1 while the only thread that makes calls wants the baton back.
+    claimed: AtomicU32,
+    /// For that one.
+    given: Condvar,
     limit: usize,
 }
 
@@ -28,6 +32,8 @@ struct Seats {
     threads: usize,
     /// A call is about to wait for something that only the holder of the baton can bring.
     urgent: bool,
+    /// Who has claimed the baton holds it.
+    has_it: bool,
     over: bool,
 }
 
@@ -39,12 +45,15 @@ impl Crew {
             resting: 0,
             threads: 1,
             urgent: false,
+            has_it: false,
             over: false,
         };
         Self {
             seats: Mutex::new(seats),
             summoned: Condvar::new(),
             poked: Condvar::new(),
+            claimed: AtomicU32::new(0),
+            given: Condvar::new(),
             limit,
         }
     }
@@ -117,11 +126,39 @@ impl Crew {
         }
     }
 
+    /// Waits until the holder of the baton, who does nothing but watch and hold, has given it to this
+    /// thread; `wake` ends its wait for the kernel. `false` when all is over.
+    pub(crate) fn claim(&self, wake: impl FnOnce()) -> bool {
+        self.claimed.store(1, Ordering::Release);
+        wake();
+        let mut seats = self.lock();
+        while !seats.has_it && !seats.over {
+            seats = self
+                .given
+                .wait(seats)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::take(&mut seats.has_it)
+    }
+
+    /// Whether the holder of the baton is to give it to somebody.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::Acquire) != 0
+    }
+
+    /// The holder gives the baton to whoever has claimed it.
+    pub(crate) fn give(&self) {
+        self.claimed.store(0, Ordering::Relaxed);
+        self.lock().has_it = true;
+        self.given.notify_one();
+    }
+
     /// Sends all threads home.
     pub(crate) fn end(&self) {
         self.lock().over = true;
         self.summoned.notify_all();
         self.poked.notify_all();
+        self.given.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Seats> {

@@ -49,6 +49,8 @@ pub(crate) enum Next<T, C> {
     Call(C),
     /// Wait for the kernel, then say [`Queue::awake`].
     Sleep,
+    /// Hand the baton on.
+    Leave,
     /// Nothing: no task is left, and no call runs or waits.
     End,
 }
@@ -58,6 +60,10 @@ pub(crate) enum Next<T, C> {
 pub(crate) enum Turn {
     Task,
     Call,
+    /// A task's; calls are for another thread.
+    TaskOnly,
+    /// Another thread's, which gets the baton.
+    Others,
 }
 
 impl<T, C> Queue<T, C> {
@@ -124,7 +130,10 @@ impl<T, C> Queue<T, C> {
                 }
             }
         }
-        let can_call = shared.permits > 0 && !shared.calls.is_empty();
+        if turn == Turn::Others {
+            return Next::Leave;
+        }
+        let can_call = shared.permits > 0 && !shared.calls.is_empty() && turn != Turn::TaskOnly;
         if !(can_call && turn == Turn::Call)
             && let Some(run) = shared.tasks.next()
         {

@@ -22,6 +22,9 @@ pub(crate) struct Relay<T, C> {
     baton: Baton,
     crew: Crew,
     queue: Queue<T, C>,
+    /// All calls are made on the first thread: what an app binds to a thread is then there in every
+    /// call. The other thread holds the baton during long ones, and gives it back.
+    one_caller: bool,
 }
 
 /// What is below.
@@ -52,12 +55,14 @@ pub(crate) trait Ground {
 }
 
 impl<T, C> Relay<T, C> {
-    /// At most `permits` calls at once, on one thread more. The first thread holds the baton.
+    /// At most `permits` calls at once, on one thread more, or, if it is one, all on the first thread.
+    /// That one holds the baton.
     pub(crate) fn new(permits: usize) -> Self {
         Self {
             baton: Baton::new(),
             crew: Crew::new(permits.saturating_add(1)),
             queue: Queue::new(permits),
+            one_caller: permits == 1,
         }
     }
 
@@ -94,12 +99,18 @@ impl<T, C> Relay<T, C> {
         self.crew.poke(&self.baton);
     }
 
-    /// The life of a thread.
-    pub(crate) fn live(&self, ground: &impl Ground<Task = T, Call = C>, holds: bool) {
-        let wait = || (self.crew).wait_for_baton(&self.baton, || ground.call_age());
-        let mut holds = holds || wait();
+    /// The life of a thread; the first one holds the baton.
+    pub(crate) fn live(&self, ground: &impl Ground<Task = T, Call = C>, is_first: bool) {
+        let wait = || {
+            if self.one_caller && is_first {
+                return self.crew.claim(|| ground.wake_kernel());
+            }
+            (self.crew).wait_for_baton(&self.baton, || ground.call_age())
+        };
+        let calls = is_first || !self.one_caller;
+        let mut holds = is_first || wait();
         while holds {
-            match self.hold(ground) {
+            match self.hold(ground, calls) {
                 Left::Baton => {
                     ground.rest();
                     holds = wait();
@@ -116,12 +127,22 @@ impl<T, C> Relay<T, C> {
     /// next thing to be worked on: a request is over before the next one begins, while all that it
     /// needs is in the processor's cache. Calls that take longer need the cache for themselves: they
     /// are made in a row, for as long as the kernel can wait, and then their answers are worked on.
-    fn hold(&self, ground: &impl Ground<Task = T, Call = C>) -> Left {
+    ///
+    /// A thread that makes no `calls` holds the baton until another one claims it.
+    fn hold(&self, ground: &impl Ground<Task = T, Call = C>, calls: bool) -> Left {
         let (mut tasks, mut turn) = (0, Turn::Task);
         let mut jump = Jump::default();
         let (mut short, mut before_calls) = (0_u32, 0);
         let mut done = Done::Nothing;
         loop {
+            if !calls {
+                let claimed = self.crew.is_claimed();
+                turn = if claimed {
+                    Turn::Others
+                } else {
+                    Turn::TaskOnly
+                };
+            }
             let next = self.queue.next(std::mem::take(&mut done), turn);
             let wait = matches!(next, Next::Sleep);
             if matches!(next, Next::Jump(_)) {
@@ -157,6 +178,10 @@ impl<T, C> Relay<T, C> {
                     };
                 }
                 Next::Sleep => {}
+                Next::Leave => {
+                    self.crew.give();
+                    return Left::Baton;
+                }
                 Next::End => return Left::Nothing,
             }
             if wait || tasks > TASKS || ground.is_stale() {
