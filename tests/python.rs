@@ -1,6 +1,7 @@
 //! Python apps under the package as it is installed: the interpreter's own workers, and the
 //! frameworks that people use.
 
+mod check;
 mod container;
 mod frameworks;
 mod hang;

@@ -50,6 +50,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Usage>
     let line = matches.and_then(|matches| CommandLine::from_arg_matches(&matches));
     let CommandLine { options, action } = line.map_err(|error| usage(&error))?;
     let command = match action {
+        None if options.print_config => Command::Config(options.sources(true)),
+        None if options.check_config => Command::Check(options.sources(true)),
         None => Command::Run(options.sources(false)),
         Some(Action::Check(more)) => Command::Check(options.over(more).sources(true)),
         Some(Action::Config(more)) => Command::Config(options.over(more).sources(true)),
@@ -89,9 +91,11 @@ pub fn parse_gunicorn_args(text: &str) -> Result<GunicornArgs, String> {
         settings,
         app,
         args,
+        check_config,
+        print_config,
     } = line.options;
-    if line.action.is_some() || !args.is_empty() {
-        return Err("only flags can stand in it".to_owned());
+    if line.action.is_some() || !args.is_empty() || check_config || print_config {
+        return Err("only flags that set something can stand in it".to_owned());
     }
     Ok(GunicornArgs {
         file: config,
@@ -157,6 +161,12 @@ struct Options {
     /// The config file: TOML, or gunicorn's Python.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// gunicorn's name for the command check.
+    #[arg(long, hide = true)]
+    check_config: bool,
+    /// gunicorn's name for the command config.
+    #[arg(long, hide = true)]
+    print_config: bool,
     #[command(flatten)]
     settings: SettingFlags,
     /// What runs: a program (a path, or a name found in PATH), or a Python app module:attribute.

@@ -218,14 +218,21 @@ fn supervise(sources: Sources, mut inherited: Inherited) -> Result<ExitCode, Fai
     Ok(ExitCode::from(status.code()))
 }
 
-/// `gracefork check`: as a start would, but nothing is bound.
+/// `gracefork check`: as a start would, but nothing is bound. A Python app is imported.
 fn check(sources: &Sources) -> Result<ExitCode, Failure> {
     let loaded = load(sources)?;
     for warning in &loaded.warnings {
         tell!("warning: {warning}");
     }
     if !loaded.config.app.program.is_empty() {
-        find(&loaded).map_err(Failure::refused)?;
+        let found = find(&loaded).map_err(Failure::refused)?;
+        let said = evaluate::import(&loaded, &found).map_err(|(text, status)| Failure {
+            text,
+            status: status.unwrap_or(REFUSED),
+        })?;
+        if !said.is_empty() {
+            tell!("{said}");
+        }
     }
     say(&format!("{}\n", loaded.summary()));
     Ok(ExitCode::SUCCESS)

@@ -6,20 +6,21 @@ use super::{Builder, hosted_in};
 use crate::harness::programs::need;
 
 /// A folder with that app and that config file in it, which does not start.
-struct Mistake {
-    name: &'static str,
-    app: &'static str,
-    config: Option<&'static str>,
+pub(super) struct Mistake {
+    pub(super) name: &'static str,
+    pub(super) app: &'static str,
+    pub(super) config: Option<&'static str>,
     /// The exit status.
-    status: i32,
+    pub(super) status: i32,
     /// A line that tells what is wrong, and one that says what to do.
-    told: &'static [&'static str],
-    help: &'static str,
+    pub(super) told: &'static [&'static str],
+    pub(super) help: &'static str,
 }
 
-const GOOD: &str = "def app(environ, start):\n    start('200 OK', [])\n    return [b'']\n";
+pub(super) const GOOD: &str =
+    "def app(environ, start):\n    start('200 OK', [])\n    return [b'']\n";
 
-const MISTAKES: [Mistake; 11] = [
+pub(super) const MISTAKES: [Mistake; 11] = [
     Mistake {
         name: "mian:app",
         app: GOOD,

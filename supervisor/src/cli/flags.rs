@@ -20,11 +20,6 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--daemon", "-D"],
         "gracefork stays in the foreground, as containers expect",
     ),
-    (
-        &["--check-config"],
-        "use `gracefork check`; it does not import the app, a start does",
-    ),
-    (&["--print-config"], "use `gracefork config`"),
     (&["--access-logformat-json", "--logger-class"], LOGGING),
     (
         &["--log-config", "--log-config-json"],

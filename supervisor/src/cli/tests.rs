@@ -106,6 +106,19 @@ fn commands_take_the_same_options_before_and_after_their_name() {
 }
 
 #[test]
+fn gunicorn_s_flags_for_two_of_them_are_the_commands() {
+    let Command::Check(sources) = line("gracefork --check-config -w 2 app").unwrap() else {
+        panic!()
+    };
+    assert_eq!(sources.app.as_deref(), Some("app"));
+    assert!(matches!(
+        line("gracefork app --print-config"),
+        Ok(Command::Config(_))
+    ));
+    assert!(parse_gunicorn_args("--check-config").is_err());
+}
+
+#[test]
 fn an_app_named_like_a_command_is_given_by_its_path() {
     assert_eq!(run("gracefork ./check").app.as_deref(), Some("./check"));
     assert_eq!(run("gracefork ./status").app.as_deref(), Some("./status"));

@@ -45,13 +45,9 @@ impl Loaded {
             .iter()
             .map(|a| visible(&a.to_string()))
             .collect();
-        let unseen = match config.python {
-            Some(_) => "\n    the app itself is not imported before the start",
-            None => "",
-        };
         let shutdown = &config.shutdown;
         format!(
-            "ok: {program}, {count}, on {}{unseen}\n    on SIGTERM: lameduck {}, then up to {} to drain, {} to spare, within {}",
+            "ok: {program}, {count}, on {}\n    on SIGTERM: lameduck {}, then up to {} to drain, {} to spare, within {}",
             addresses.join(", "),
             format_duration(shutdown.lameduck),
             format_duration(shutdown.drain_timeout),

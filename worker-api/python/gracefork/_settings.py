@@ -388,8 +388,8 @@ def _development() -> Iterator[Setting]:
     )
     yield _none("reload_extra_files", [], check.texts, reload)
     yield _none("spew", False, check.boolean, "use a profiler, such as py-spy")
-    yield _none("check_config", False, check.boolean, "`gracefork check`")
-    yield _none("print_config", False, check.boolean, "`gracefork config`")
+    yield _none("check_config", False, check.boolean, "`gracefork check`; the flag is the same")
+    yield _none("print_config", False, check.boolean, "`gracefork config`; the flag is the same")
 
 
 def _elsewhere() -> Iterator[Setting]:
