@@ -166,6 +166,7 @@ fn gunicorns_variable_is_read_and_may_name_the_config_file() {
 #[test]
 fn a_command_of_a_container_works_with_its_first_word_changed() {
     let site = Site::new();
+    site.write("main.py", "async def app(scope, receive, send): ...\n");
     site.config("bind = '127.0.0.1:0'\nworkers = 2\nworker_tmp_dir = '/dev/shm'\n");
     let command = "check -c gunicorn_config.py -k uvicorn.workers.UvicornWorker -w 2 --threads 2 \
         --timeout 30 --graceful-timeout 30 --keep-alive 5 --max-requests 1000 --max-requests-jitter 50 \

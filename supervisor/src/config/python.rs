@@ -71,7 +71,7 @@ impl Choice for Interface {
             .iter()
             .any(|name| word.contains(name));
         let help = "use gthread with `--threads 8` or so; an app that needs its own event loop is better off as asgi, or with its own server as the program: gracefork PROGRAM -- --fd {fd}";
-        let own = "leave a class of your own out: the app tells how it is called. gunicorn's sync, gthread and asgi and uvicorn's classes are understood";
+        let own = "leave a class of your own out: the app tells how it is called. gunicorn's sync, gthread and asgi and uvicorn's classes are understood, and in a config file (-c) what a class made from uvicorn's says in CONFIG_KWARGS";
         let help = if has_no_place { help } else { own };
         (has_no_place || word.contains('.')).then(|| help.to_owned())
     }

@@ -8,14 +8,12 @@ from typing import Any
 
 from ._fault import BAD_CONFIG, Fault
 from ._settings import SETTINGS, Fate
+from ._worker_class import find
 
 _DEFAULT_PORT = 8000
 _MOST_OF_A_LINE = 65_534
 _MOST_FIELDS = 16_384
 
-_WSGI_WORKERS = ("sync", "gthread", "SyncWorker", "ThreadWorker")
-_ASGI_WORKERS = ("asgi", "ASGIWorker", "UvicornWorker", "UvicornH11Worker")
-_WORKERS_WITHOUT_PLACE = ("gevent", "eventlet", "tornado")
 _LEVELS = {"debug": "debug", "warning": "warn", "error": "error", "critical": "error"}
 
 Keys = dict[str, Any]
@@ -25,7 +23,8 @@ def translated(given: Mapping[str, Any], location: str) -> Keys:
     """The settings that a config file gives, as the master reads them: ``settings``, ``app`` and
     ``warnings``."""
     settings: Keys = {}
-    for name, value in given.items():
+    # Last what a worker class says, which goes over the rest of the file.
+    for name, value in sorted(given.items(), key=lambda item: item[0] == "worker_class"):
         setting = SETTINGS[name]
         if setting.fate is Fate.REFUSED and setting.asks_for_something(value):
             raise Fault(f"{location}: `{name}`: {setting.note}", f"take `{name}` out", BAD_CONFIG)
@@ -37,6 +36,8 @@ def translated(given: Mapping[str, Any], location: str) -> Keys:
 
 def _warnings(given: Mapping[str, Any], location: str) -> list[str]:
     idle = without_place(given)
+    if "worker_class" in given:
+        idle += [f"worker_class's {name}" for name in find(given["worker_class"]).missed]
     if not idle:
         return []
     names = ", ".join(idle)
@@ -54,7 +55,7 @@ def without_place(given: Mapping[str, Any]) -> list[str]:
 def _has_no_place(name: str, value: Any) -> bool:
     setting = SETTINGS[name]
     if name == "worker_class":
-        return _interface(value) is None
+        return find(value).interface is None
     return setting.fate is Fate.NONE and setting.asks_for_something(value)
 
 
@@ -92,27 +93,11 @@ def _address(text: str) -> str:
 
 
 def _worker_class(value: Any) -> Keys:
-    interface = _interface(value)
-    return {} if interface is None else {"python.interface": interface}
-
-
-def _interface(value: Any) -> str | None:
-    """``wsgi`` or ``asgi``, where the worker class tells."""
-    names = [value] if isinstance(value, str) else [each.__name__ for each in value.__mro__]
-    for name in names:
-        last = re.split(r"[.:#]", name)[-1]
-        if any(word in last.lower() for word in _WORKERS_WITHOUT_PLACE):
-            raise Fault(
-                f"worker_class {name!r} has no place here",
-                'use `worker_class = "gthread"` with `threads = 8` or so; '
-                "an app that needs its own event loop is better off as ASGI",
-                BAD_CONFIG,
-            )
-        if last in _WSGI_WORKERS:
-            return "wsgi"
-        if last in _ASGI_WORKERS:
-            return "asgi"
-    return None
+    found = find(value)
+    keys = {} if found.interface is None else {"python.interface": found.interface}
+    for name, each in found.given.items():
+        keys.update(_CONVERSIONS[name](each))
+    return keys
 
 
 def _umask(value: int) -> Keys:

@@ -130,8 +130,9 @@ def _workers() -> Iterator[Setting]:
         "sync",
         check.worker_class,
         "python.interface",
-        note="sync and gthread are WSGI; asgi and uvicorn's are ASGI; gevent, eventlet and "
-        "tornado are refused: use `threads`, or an ASGI app. Left out, the app tells",
+        note="sync and gthread are WSGI; asgi and uvicorn's are ASGI, and so is a class made from "
+        "them, whose `CONFIG_KWARGS` are read; gevent, eventlet and tornado are refused: use "
+        "`threads`, or an ASGI app. Left out, the app tells",
     )
     yield _key("threads", 1, check.number, "workers.threads")
     yield _key("worker_connections", 1000, check.number, "http.max_connections")

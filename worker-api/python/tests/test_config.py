@@ -169,8 +169,11 @@ class Reading(Case):
 
 class Translating(Case):
     def keys(self, text: str) -> dict:
+        return self.answer(text)["settings"]
+
+    def answer(self, text: str) -> dict:
         cfg = _config.read(self.file("gunicorn_config.py", text))
-        return translated(cfg.given, "gunicorn_config.py")["settings"]
+        return translated(cfg.given, "gunicorn_config.py")
 
     def test_only_what_is_given_is_translated(self):
         self.assertEqual(self.keys("x = 1\n"), {})
@@ -268,6 +271,54 @@ class Translating(Case):
             """
         )
         self.assertEqual(keys, {"python.interface": "asgi"})
+
+    def test_what_it_says_to_uvicorn_is_set_here(self):
+        self.file("uvicorn_worker.py", "class UvicornWorker: CONFIG_KWARGS = {'loop': 'auto'}\n")
+        self.file(
+            "workers_of_mine.py",
+            """
+            from uvicorn_worker import UvicornWorker
+
+            class Base(UvicornWorker):
+                CONFIG_KWARGS = {"root_path": "api", "lifespan": "off", "http": "h11"}
+
+            class Worker(Base):
+                CONFIG_KWARGS = {
+                    "loop": "asyncio", "timeout_keep_alive": 65, "ws_max_size": 4096, "lifespan": "on"
+                }
+            """,
+        )
+        keys = self.keys("keepalive = 5\nworker_class = 'workers_of_mine.Worker'\n")
+        self.assertEqual(
+            keys,
+            {
+                "python.interface": "asgi",
+                "python.root_path": "/api",
+                "python.lifespan": "on",
+                "python.loop": "asyncio",
+                "python.ws_max_message_size": 4096,
+                "http.keep_alive": "65s",
+            },
+        )
+
+    def test_what_of_a_worker_class_has_no_place_is_told(self):
+        answer = self.answer(
+            """
+            class UvicornWorker: pass
+
+            class worker_class(UvicornWorker):
+                CONFIG_KWARGS = {"headers": [("a", "b")], "loop": "mine:Loop", "http": "h11"}
+
+                def init_process(self): ...
+            """
+        )
+        self.assertEqual(answer["settings"], {"python.interface": "asgi"})
+        (warning,) = answer["warnings"]
+        for name in ("worker_class.init_process", "CONFIG_KWARGS['headers']", "['loop']"):
+            self.assertIn(name, warning)
+        self.assertNotIn("http", warning)
+        (warning,) = self.answer("worker_class = 'not_there.Worker'\n")["warnings"]
+        self.assertIn("worker_class", warning)
 
     def test_a_worker_class_without_a_place_is_an_error_that_names_the_way_out(self):
         for name in ("gevent", "eventlet", "tornado", "gunicorn.workers.ggevent.GeventWorker"):
