@@ -87,8 +87,12 @@ struct World {
     kernel: Flag,
     /// The holder of the baton: who runs tasks and asks the kernel.
     held: AtomicBool,
-    /// Who has made a call.
+    /// Who has begun a call.
     callers: std::sync::Mutex<Vec<thread::ThreadId>>,
+    /// The only caller is in a call, or about to be: 1.
+    clock: loom::sync::atomic::AtomicU32,
+    /// The other thread waits for the kernel, and looks at no clock.
+    blind: AtomicBool,
     over: AtomicBool,
 }
 
@@ -154,6 +158,8 @@ impl World {
             kernel: Flag::new(),
             held: AtomicBool::new(false),
             callers: std::sync::Mutex::default(),
+            clock: loom::sync::atomic::AtomicU32::new(0),
+            blind: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }));
         for key in 0..=kinds.len() {
@@ -166,6 +172,12 @@ impl World {
 impl Here {
     fn wake(&self, key: usize) {
         self.0.relay.wake(self, key);
+    }
+
+    /// Whether this thread has begun a call.
+    fn is_caller(&self) -> bool {
+        let callers = self.0.callers.lock().unwrap();
+        callers.contains(&thread::current().id())
     }
 
     /// The exclusive right to `what`, for as long as `doing` lasts.
@@ -220,10 +232,17 @@ impl Ground for Here {
         })
     }
 
+    fn begin_call(&self) {
+        let callers = &self.0.callers;
+        callers.lock().unwrap().push(thread::current().id());
+        self.0.clock.store(1, Ordering::Relaxed);
+    }
+
     fn call(&self, key: usize) -> Took {
         let running = self.0.in_calls.fetch_add(1, Ordering::Relaxed);
         assert!(running < self.0.permits, "more calls than permits");
-        self.0.callers.lock().unwrap().push(thread::current().id());
+        let is_seen = !self.0.blind.load(Ordering::Relaxed);
+        assert!(is_seen || self.0.permits > 1, "nobody would see it hang");
         let helper = self.0.kinds.len();
         let kind = self.0.kinds[key];
         if kind != Kind::Fast {
@@ -252,12 +271,20 @@ impl Ground for Here {
         }
     }
 
-    fn rest(&self) {}
+    fn rest(&self) {
+        if self.is_caller() {
+            self.0.clock.store(0, Ordering::Relaxed);
+        }
+    }
 
     fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
+        self.rest();
         self.alone(|| {
             if wait {
+                let is_blind = !self.is_caller() && self.0.clock.load(Ordering::Relaxed) == 0;
+                self.0.blind.store(is_blind, Ordering::Relaxed);
                 self.0.kernel.wait_and_clear();
+                self.0.blind.store(false, Ordering::Relaxed);
             }
             back();
         });

@@ -58,6 +58,30 @@ async def nothing(scope, receive, send):
     await released()
     await body(send, b"")
 
+async def until_told(scope, receive, send):
+    await start(send, int(scope["path"].split("/")[2]))
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    print("over:", scope["method"], scope["path"], flush=True)
+
+async def without_end(scope, receive, send):
+    await start(send, int(scope["path"].split("/")[2]))
+    try:
+        while True:
+            await body(send, b"text", True)
+    finally:
+        print("over:", scope["method"], scope["path"], flush=True)
+
+async def short_path(scope, receive, send):
+    await start(send, content_length="1000000")
+    await send({"type": "http.response.pathsend", "path": __file__})
+
+async def path_and_trailers(scope, receive, send):
+    headers = [(b"trailer", b"x-sum")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+    await send({"type": "http.response.pathsend", "path": __file__})
+    await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"7")]})
+
 async def raises(scope, receive, send):
     await start(send)
     await released()
@@ -121,6 +145,30 @@ async def raises(scope, receive, send):
             pod.release()
             for client in (first, second):
                 self.assertEqual(client.get().text, "hello")
+
+    def test_an_app_whose_client_has_all_of_an_answer_without_a_body_is_told(self):
+        pod = self.pod(self.SOURCE)
+        with pod.connect() as client:
+            for method, status in (("HEAD", 200), ("GET", 204), ("GET", 304)):
+                for path in (f"/until_told/{status}", f"/without_end/{status}"):
+                    answer = client.get(path, method=method)
+                    self.assertEqual((answer.status, answer.body), (status, b""))
+                    pod.until_written(f"over: {method} {path}")
+            self.assertEqual(client.get().text, "hello")
+        self.assertNotIn("Exception", pod.written())
+        self.assertNotIn("before its response was complete", pod.written())
+
+    def test_a_file_that_is_too_short_is_cut_off_and_trailers_come_behind_one(self):
+        pod = self.pod(self.SOURCE)
+        with pod.connect() as client:
+            answer = client.get("/path_and_trailers", fields="te: trailers\r\n")
+            self.assertIn("async def path_and_trailers", answer.text)
+            self.assertEqual(answer.field("x-sum"), "7")
+            client.ask("/short_path")
+            _, fields = client.head()
+            self.assertEqual(dict(fields)["content-length"], "1000000")
+            with self.assertRaises(ConnectionError):
+                client.exactly(1_000_000)
 
     def test_an_app_that_fails_then_cuts_its_answer_off(self):
         for path in ("/raises", "/no_path"):

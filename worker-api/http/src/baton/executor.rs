@@ -209,12 +209,17 @@ impl Ground for Core {
         run.task.run()
     }
 
+    fn begin_call(&self) {
+        hang::moves(self.timers.nanos());
+    }
+
     fn call(&self, job: Arc<dyn Job>) -> Took {
         let begun = self.timers.nanos();
-        hang::moves(begun);
         job.run();
-        hang::ends();
-        match self.timers.tick().saturating_sub(begun) {
+        let ended = self.timers.tick();
+        // The next call may follow at once.
+        hang::moves(ended);
+        match ended.saturating_sub(begun) {
             time if time < MOMENT => Took::AMoment,
             time if time < LONG => Took::Short,
             _ => Took::Long,
@@ -222,7 +227,7 @@ impl Ground for Core {
     }
 
     fn poll_kernel(&self, wait: bool, back: impl FnOnce()) {
-        self.around.rest();
+        self.rest();
         let timeout = if wait {
             self.gate.look_before_waiting();
             let hang = self.clocks.left(self.timers.nanos());
@@ -246,6 +251,7 @@ impl Ground for Core {
     }
 
     fn rest(&self) {
+        hang::ends();
         self.around.rest();
     }
 

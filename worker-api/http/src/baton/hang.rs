@@ -130,7 +130,7 @@ pub(super) fn moves(now: u64) {
     set(now.clamp(NONE + 1, TOLD - 1));
 }
 
-/// The call of this thread has ended.
+/// This thread makes no call, and will not make one before it says so.
 pub(super) fn ends() {
     set(NONE);
 }

@@ -35,7 +35,9 @@ pub(crate) trait Ground {
     type Call;
     /// Runs a task, and gives it back unless it is over.
     fn run(&self, run: Run<Self::Task>) -> Option<Self::Task>;
-    /// Makes a call.
+    /// This thread is about to make a call: whoever takes the baton meanwhile has to know.
+    fn begin_call(&self);
+    /// Makes a call: after [`begin_call`](Self::begin_call), or after another one.
     fn call(&self, call: Self::Call) -> Took;
     /// Asks the kernel for events, and waits for some if told to; says `back` before it passes
     /// them on.
@@ -193,6 +195,7 @@ impl<T, C> Relay<T, C> {
 
     /// Makes a call on this thread, without the baton.
     fn put_down_for(&self, ground: &impl Ground<Task = T, Call = C>, call: C) -> Back {
+        ground.begin_call();
         if self.baton.put_down() && self.crew.summon() && !ground.start_thread() {
             self.crew.not_started(&self.baton);
         }

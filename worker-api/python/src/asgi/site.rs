@@ -38,7 +38,7 @@ pub(super) struct Site {
     /// What ends the loop in the middle of everything.
     leave_at_once: Py<PyAny>,
     /// Requests whose answers have begun and may have no piece of a body yet.
-    begun: Mutex<Vec<Py<Talk>>>,
+    begun: Mutex<Begun>,
     /// Open WebSockets.
     sockets: Mutex<Slab<Py<Socket>>>,
     /// What those are told that are open, or come to be.
@@ -56,9 +56,18 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 /// How long a WebSocket's peer has to say good-bye, in seconds, if nothing else is said.
 const CLOSE_GRACE: f64 = 5.0;
 
-/// So many seconds a head waits for the first piece of its body: they leave together, and a
-/// middleware passes them on one after the other.
+/// So many seconds a head waits at least for the first piece of its body, and twice as long at most:
+/// they leave together, and a middleware passes them on one after the other.
 const HEAD_WAITS: f64 = 0.005;
+
+/// Those that began since somebody looked, and those before.
+#[derive(Default)]
+struct Begun {
+    lately: Vec<Py<Talk>>,
+    before: Vec<Py<Talk>>,
+    /// Somebody will look.
+    is_watched: bool,
+}
 
 /// How a coroutine becomes a task.
 enum Tasks {
@@ -141,20 +150,32 @@ impl Site {
     /// An app has said the head of an answer, and does something else now. Should that last, the head
     /// is sent by itself.
     pub(super) fn has_begun(self: &Arc<Self>, talk: &Bound<'_, Talk>) -> PyResult<()> {
-        let py = talk.py();
-        let is_first = {
+        let is_watched = {
             let mut begun = self.begun();
-            begun.push(talk.clone().unbind());
-            begun.len() == 1
+            begun.lately.push(talk.clone().unbind());
+            std::mem::replace(&mut begun.is_watched, true)
         };
-        if is_first {
-            let send_heads = Bound::new(py, SendHeads(Arc::clone(self)))?;
-            self.call_later(py, HEAD_WAITS, send_heads.into_any())?;
+        if is_watched {
+            return Ok(());
         }
-        Ok(())
+        self.watch_heads(talk.py())
     }
 
-    fn begun(&self) -> MutexGuard<'_, Vec<Py<Talk>>> {
+    fn watch_heads(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let look = Bound::new(py, LookAtHeads(Arc::clone(self)))?;
+        self.call_later(py, HEAD_WAITS, look.into_any()).map(drop)
+    }
+
+    /// The heads that have waited for long enough; `true` if others wait still.
+    fn late_heads(&self) -> (Vec<Py<Talk>>, bool) {
+        let mut begun = self.begun();
+        let lately = std::mem::take(&mut begun.lately);
+        begun.is_watched = !lately.is_empty();
+        let late = std::mem::replace(&mut begun.before, lately);
+        (late, begun.is_watched)
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Begun> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -307,16 +328,20 @@ impl Site {
 
 /// Has the heads sent that have waited for long enough, as a callback.
 #[pyclass(frozen, module = "gracefork._gracefork")]
-struct SendHeads(Arc<Site>);
+struct LookAtHeads(Arc<Site>);
 
 #[pymethods]
-impl SendHeads {
-    fn __call__(&self, py: Python<'_>) {
-        let begun = std::mem::take(&mut *self.0.begun());
-        for talk in begun {
+impl LookAtHeads {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let (late, is_watched) = self.0.late_heads();
+        for talk in late {
             if let Err(error) = talk.get().send_head() {
                 error.write_unraisable(py, None);
             }
+        }
+        match is_watched {
+            true => self.0.watch_heads(py),
+            false => Ok(()),
         }
     }
 }

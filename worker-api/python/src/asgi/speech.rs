@@ -75,6 +75,11 @@ impl Speech {
         Ok(())
     }
 
+    /// Whether what is said now reaches nobody: the answer has no body.
+    pub(super) fn is_for_nobody(&self) -> bool {
+        matches!(&self.said, Said::Part(part) if part.stream.is_none())
+    }
+
     /// Whether nothing is said that the client has seen.
     pub(super) fn is_unheard(&self) -> bool {
         matches!(self.said, Said::Nothing | Said::Start(_))
@@ -111,7 +116,7 @@ impl Speech {
             }
             ("body", Said::Part(part)) => self.go_on(part, message)?,
             ("pathsend", Said::Start(head)) => self.send_file(reply, head, message)?,
-            ("pathsend", Said::Part(part)) => self.add_file(reply, part, message)?,
+            ("pathsend", Said::Part(part)) => self.add_file(reply, part, open(message)?)?,
             ("trailers", Said::Body(stream, before)) => self.end(stream, before, message)?,
             ("trailers", Said::Sent) if has_more_trailers(message)? => Said::Sent,
             ("trailers", Said::Sent) => Said::All,
@@ -175,10 +180,13 @@ impl Speech {
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
         if self.is_head || is_bodiless {
-            // A length that the app has named stands for itself.
-            let is_known = length.is_some() || more;
-            let body = if is_known { Bytes::new() } else { body };
-            self.answer(reply, parts, Answer::bytes(body))?;
+            let answer = match length {
+                _ if more => Answer::head(),
+                // A length that the app has named stands for itself.
+                Some(_) => Answer::bytes(Bytes::new()),
+                None => Answer::bytes(body),
+            };
+            self.answer(reply, parts, answer)?;
             let part = Part {
                 stream: None,
                 left: None,
@@ -226,23 +234,32 @@ impl Speech {
     /// A file, in the place of a body.
     fn send_file(&self, reply: &Reply, head: Head, message: &Bound<'_, PyDict>) -> PyResult<Said> {
         let (file, len) = open(message)?;
-        let len = head.length.unwrap_or(len).min(len);
+        if head.trailers || head.length.is_some_and(|length| length > len) {
+            // There is more to come than a file, or it breaks off.
+            let said = self.begin(reply, head, Bytes::new(), true)?;
+            return match said {
+                Said::Part(part) => self.add_file(reply, part, (file, len)),
+                said => Ok(said),
+            };
+        }
+        let len = head.length.unwrap_or(len);
         self.answer(reply, head.parts, Answer::file(file, 0, len))?;
         Ok(Said::All)
     }
 
     /// The same, behind a head that could not wait for it.
-    fn add_file(&self, reply: &Reply, part: Part, message: &Bound<'_, PyDict>) -> PyResult<Said> {
-        let (file, len) = open(message)?;
+    fn add_file(&self, reply: &Reply, part: Part, (file, len): (File, u64)) -> PyResult<Said> {
         let len = part.left.unwrap_or(len).min(len);
-        if let Some(stream) = part.stream {
+        if let Some(stream) = &part.stream {
             self.site.driver()?.with_connections_soon(|| {
-                reply.push_file(&stream, file, 0, len)?;
-                stream.finish(None);
+                reply.push_file(stream, file, 0, len)?;
+                if !part.trailers {
+                    stream.finish(None);
+                }
                 Ok::<_, std::io::Error>(())
             })?;
         }
-        Ok(Said::All)
+        Ok(part.then(false))
     }
 
     fn end(

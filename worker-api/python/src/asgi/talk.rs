@@ -19,7 +19,7 @@ use super::site::Site;
 use super::speech::Speech;
 use super::waits::{comes_of_os_error, resolve, try_lock};
 
-/// So many messages to a client that has gone an app may send before it is told.
+/// So many messages that reach nobody an app may send before it is told.
 const UNHEARD: u32 = 100;
 
 /// See the module.
@@ -42,7 +42,7 @@ struct State {
     is_over: bool,
     /// Futures of those who wait in `send`.
     senders: Vec<Py<PyAny>>,
-    /// How many messages of the app came when the client had gone.
+    /// How many messages of the app came when the client had gone, or had all of its answer.
     unheard: u32,
     /// The app has come to its first wait.
     has_waited: bool,
@@ -73,13 +73,17 @@ impl Talk {
         let Some((reply, speech)) = &mut state.answer else {
             return Err(too_late(kind));
         };
-        if !speech.is_complete() && reply.is_gone() {
+        let is_gone = !speech.is_complete() && reply.is_gone();
+        let is_unheard = is_gone || speech.is_for_nobody();
+        if is_unheard {
             // Before version 2.4 of the specification this is no error: what the app does after its
             // answer, it is to do. But the loop has its turn, and a stream without an end gets one.
             state.unheard += 1;
             if state.unheard > UNHEARD {
                 return Err(PyOSError::new_err("the client has gone away"));
             }
+        }
+        if is_gone {
             return Ok(Bound::new(py, Pause::default())?.into_any());
         }
         let what = kind
@@ -92,6 +96,8 @@ impl Talk {
         if speech.is_complete() {
             state.is_over = true;
             state.receivers.wake_all(py)?;
+        } else if is_unheard {
+            return Ok(Bound::new(py, Pause::default())?.into_any());
         } else if !speech.has_room() {
             let waker = this.waker(slf)?;
             if speech.poll_room(&Context::from_waker(&waker)).is_pending() {
@@ -302,7 +308,7 @@ impl Talk {
         let Some((reply, speech)) = answer else {
             return;
         };
-        let is_gone = !speech.is_complete() && reply.is_gone();
+        let is_gone = !speech.is_complete() && (reply.is_gone() || speech.is_for_nobody());
         match end {
             // It was told so in `send`, or saw it in `receive`.
             End::Raised(error) if is_gone && comes_of_os_error(py, error) => {}

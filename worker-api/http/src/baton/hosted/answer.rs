@@ -19,6 +19,7 @@ pub struct Answer(Kind);
 
 enum Kind {
     Bytes(Bytes),
+    Head,
     File { file: File, offset: u64, len: u64 },
     Stream(Receiver, Option<u64>),
 }
@@ -28,6 +29,15 @@ impl Answer {
     #[must_use]
     pub fn bytes(bytes: Bytes) -> Self {
         Self(Kind::Bytes(bytes))
+    }
+
+    /// No body, of an answer whose app is not done with it: [`Reply::poll_over`] is ready when the
+    /// client has the head.
+    ///
+    /// [`Reply::poll_over`]: super::Reply::poll_over
+    #[must_use]
+    pub fn head() -> Self {
+        Self(Kind::Head)
     }
 
     /// `len` bytes of a file from `offset` on, sent by the kernel.
@@ -43,10 +53,11 @@ impl Answer {
         (StreamBody(sender), Self(Kind::Stream(receiver, len)))
     }
 
-    /// As hyper takes it. What is streamed is told of when hyper lets go of it.
+    /// As hyper takes it. What the app is not done with is told of when hyper lets go of it.
     pub(super) fn flow(self, files: &Files, told: impl FnOnce() -> Arc<dyn Told>) -> Outflow {
         let (outgoing, told) = match self.0 {
             Kind::Bytes(bytes) => (Outgoing::Bytes(bytes), None),
+            Kind::Head => (Outgoing::Bytes(Bytes::new()), Some(told())),
             Kind::File { file, offset, len } => {
                 let files = files.clone();
                 let file = Outgoing::File {
