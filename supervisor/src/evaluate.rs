@@ -2,13 +2,14 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::config::{self, App, Config, Evaluated, Loaded, Sources, Unevaluated};
+use crate::config::{self, App, Evaluated, Sources, Unevaluated};
 use crate::event_loop::spec;
+use crate::package::{lacks_the_package, no_package};
 use crate::sys::inquiry::{Answer, Inquiry};
 use crate::sys::process::End;
 
@@ -20,9 +21,6 @@ const MODULE: &str = "_config";
 
 /// What prints it as TOML.
 const MIGRATION: &str = "_migrate";
-
-/// What imports the app, and ends.
-const IMPORT: &str = "_check";
 
 /// Tells the package where to import from, before all other places.
 const PYTHON_PATH: &str = "GRACEFORK_PYTHON_PATH";
@@ -46,48 +44,6 @@ pub fn migration(sources: &Sources) -> Result<Command, String> {
     let path = config::search_path(&config.path, &config.chdir);
     program.env(PYTHON_PATH, path);
     Ok(program)
-}
-
-/// Imports the Python app of these settings, as a worker would, in a process of its own: what the app
-/// said meanwhile.
-///
-/// # Errors
-/// What is wrong, for people, and the status to end with, if it is the app's.
-pub fn import(loaded: &Loaded, interpreter: &Path) -> Result<String, (String, Option<u8>)> {
-    let Config { app, python, .. } = &loaded.config;
-    let Some(python) = python else {
-        return Ok(String::new());
-    };
-    let mut program = Command::new(interpreter);
-    program
-        .args(config::run_module(IMPORT))
-        .args([&app.program, python.interface.name()])
-        .current_dir(&app.chdir)
-        .env_clear()
-        .envs(spec::foreign_environment(app))
-        .env(PYTHON_PATH, config::search_path(&python.path, &app.chdir))
-        .stdin(Stdio::null());
-    let answer = program.output().map_err(|error| {
-        let name = interpreter.display();
-        (format!("error: cannot run {name}: {error}"), None)
-    })?;
-    let said = String::from_utf8_lossy(&answer.stderr)
-        .trim_end()
-        .to_owned();
-    let said = config::visible_lines(&said);
-    match answer.status.code() {
-        Some(0) => Ok(said),
-        _ if said.lines().any(lacks_the_package) => Err((no_package(interpreter), None)),
-        Some(status) if said.is_empty() => {
-            let text = format!("error: importing the app ended with exit status {status}");
-            Err((text, None))
-        }
-        Some(status) => Err((said, u8::try_from(status).ok())),
-        None => {
-            let end = answer.status;
-            Err((format!("{said}\nerror: importing the app: {end}"), None))
-        }
-    }
 }
 
 /// What runs a config program, and as which app: where, and with which environment.
@@ -139,7 +95,7 @@ impl Evaluation {
         let path = config::search_path(&folders, &config.chdir);
         env.push((PYTHON_PATH.into(), path));
         // As gunicorn does: what the file reads lies where gracefork was started.
-        let inquiry = Inquiry::start(&interpreter, &args, env, Path::new("."))
+        let inquiry = Inquiry::start(&interpreter, &args, env, Path::new("."), None)
             .map_err(|error| format!("error: cannot run {}: {error}", interpreter.display()))?;
         Ok(Some(Self {
             name,
@@ -201,10 +157,7 @@ impl Evaluation {
                 };
                 Ok((evaluated, said))
             }
-            // Python itself says so when there is no such module.
-            End::Exited(_) if said.lines().any(lacks_the_package) => {
-                Err(no_package(&self.interpreter))
-            }
+            End::Exited(_) if lacks_the_package(&said) => Err(no_package(&self.interpreter)),
             End::Exited(status) if said.is_empty() => Err(format!(
                 "error: the config file `{name}` ended with exit status {status}"
             )),
@@ -219,18 +172,4 @@ impl Evaluation {
             }
         }
     }
-}
-
-fn no_package(interpreter: &Path) -> String {
-    let python = interpreter.display();
-    format!(
-        "error: {python} has no package gracefork\n  = help: {python} -m pip install gracefork, or name another interpreter: `python.executable`"
-    )
-}
-
-/// Whether this is what Python says where the package is not installed.
-fn lacks_the_package(line: &str) -> bool {
-    let missing = line.split_once("No module named ").map(|(_, name)| name);
-    let missing = missing.map(|name| name.trim_matches(['\'', ')']));
-    missing.is_some_and(|name| name == "gracefork" || name.starts_with("gracefork."))
 }

@@ -15,6 +15,7 @@ use crate::evaluate::{self, Evaluation};
 use crate::event_loop::spec::{PrepareError, find, prepare};
 use crate::event_loop::{EventLoop, Setup};
 use crate::fleet::ExitStatus;
+use crate::import::{Refusal, import};
 use crate::logging;
 use crate::sys::listener::Inherited;
 use crate::sys::pidfile::PidFile;
@@ -99,6 +100,13 @@ impl From<PrepareError> for Failure {
             text: error.to_string(),
             status,
         }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(Refusal { text, status }: Refusal) -> Self {
+        let status = status.unwrap_or(REFUSED);
+        Self { text, status }
     }
 }
 
@@ -226,12 +234,11 @@ fn check(sources: &Sources) -> Result<ExitCode, Failure> {
     }
     if !loaded.config.app.program.is_empty() {
         let found = find(&loaded).map_err(Failure::refused)?;
-        let said = evaluate::import(&loaded, &found).map_err(|(text, status)| Failure {
-            text,
-            status: status.unwrap_or(REFUSED),
-        })?;
-        if !said.is_empty() {
-            tell!("{said}");
+        if loaded.config.python.is_some() {
+            let said = import(loaded.config.clone(), found)?;
+            if !said.is_empty() {
+                tell!("{said}");
+            }
         }
     }
     say(&format!("{}\n", loaded.summary()));

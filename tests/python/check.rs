@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use super::mistakes::{GOOD, MISTAKES};
 use crate::harness::programs::{gracefork, python_path, root};
+use crate::harness::skip::skip;
 
 /// With the package of the source tree, in a folder with `main.py`.
 fn checked(folder: &Path, args: &[&str]) -> Output {
@@ -57,8 +58,94 @@ fn a_good_app_is_imported_and_nothing_is_served() {
         let [out, err] = [&said.stdout, &said.stderr].map(|text| String::from_utf8_lossy(text));
         assert!(said.status.success(), "{err}");
         assert!(out.starts_with("ok: main:app"), "{out}");
-        assert!(err.contains("imported by ['gracefork']"), "{err}");
+        assert!(
+            err.contains("imported by ['gracefork', 'main:app']"),
+            "{err}"
+        );
     }
+}
+
+#[test]
+fn an_app_finds_what_its_config_file_does_beside_settings() {
+    let folder = folder_with(&format!(
+        "import os, sys\nos.environ['REGION']\nprint(sys.argv)\n{GOOD}"
+    ));
+    let config = folder.path().join("conf.py");
+    fs::write(&config, "import os\nos.environ['REGION'] = 'here'\n").unwrap();
+    let said = checked(folder.path(), &["check", "-c", "conf.py", "main:app"]);
+    let err = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success(), "{err}");
+    assert!(err.contains("['gracefork', 'main:app']"), "{err}");
+}
+
+#[test]
+fn an_app_is_imported_as_the_user_that_workers_are() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("root");
+    }
+    let folder = folder_with(&format!(
+        "import os\nprint('user', os.getuid(), os.getgroups())\nos.umask(mask := os.umask(0))\nprint('mask', mask)\n{GOOD}"
+    ));
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let flags = ["--user", "65533", "--group", "65532", "--umask", "027"];
+    let seen = |preload: &[&str]| {
+        let said = checked(
+            folder.path(),
+            &[&["check"], &flags[..], preload, &["main:app"]].concat(),
+        );
+        assert!(
+            said.status.success(),
+            "{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        String::from_utf8_lossy(&said.stderr).into_owned()
+    };
+    let worker = seen(&[]);
+    assert!(worker.contains("user 65533 [65532]"), "{worker}");
+    assert!(worker.contains(&format!("mask {}", 0o027)), "{worker}");
+    // As by a host.
+    let host = seen(&["--preload"]);
+    assert!(host.contains("user 0 "), "{host}");
+}
+
+#[test]
+fn an_import_without_an_end_and_what_it_leaves_behind_hold_nothing_up() {
+    let folder = folder_with(&format!(
+        "import subprocess\nsubprocess.Popen(['sleep', '600'])\nprint('begun')\n{GOOD}"
+    ));
+    let said = checked(folder.path(), &["check", "main:app"]);
+    assert!(said.status.success());
+    let folder = folder_with("import time\nprint('begun', flush=True)\ntime.sleep(600)\n");
+    let toml = "[workers]\nboot_timeout = '2s'\n";
+    fs::write(folder.path().join("short.toml"), toml).unwrap();
+    let said = checked(folder.path(), &["check", "-c", "short.toml", "main:app"]);
+    let err = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(1), "{err}");
+    for text in ["begun", "took longer than 2s", "workers.boot_timeout"] {
+        assert!(err.contains(text), "{err}");
+    }
+}
+
+#[test]
+fn an_app_that_ends_its_process_is_not_taken_for_a_good_one() {
+    for (app, told) in [
+        ("import os\nos._exit(0)\n", "ended the process"),
+        (
+            "import os\nos.kill(os.getpid(), 9)\n",
+            "was killed: SIGKILL",
+        ),
+    ] {
+        let folder = folder_with(app);
+        let said = checked(folder.path(), &["check", "main:app"]);
+        let err = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(1), "{err}");
+        assert!(err.contains(told), "{err}");
+    }
+    let folder = folder_with("import gracefork.nothing_like_this\n");
+    let said = checked(folder.path(), &["check", "main:app"]);
+    let err = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(4), "{err}");
+    assert!(err.contains("nothing_like_this"), "{err}");
 }
 
 #[test]
@@ -76,5 +163,8 @@ fn an_interpreter_without_the_package_is_told() {
     let text = String::from_utf8_lossy(&said.stderr);
     assert_eq!(said.status.code(), Some(1), "{text}");
     assert!(text.contains("has no package gracefork"), "{text}");
-    assert!(text.contains("-m pip install gracefork"), "{text}");
+    assert!(
+        text.contains("-m pip install --upgrade gracefork"),
+        "{text}"
+    );
 }

@@ -53,6 +53,7 @@ pub use python::{
     unevaluated,
 };
 pub use script::Script;
+pub(crate) use units::format_duration;
 pub(crate) use visible::visible_lines;
 
 /// Every setting, valid by itself and together with the others.

@@ -15,7 +15,9 @@ const INTRODUCTION: &str = "\
 A setting comes from the first of these that gives it: a flag, its `GRACEFORK_*` variable,
 `WEB_CONCURRENCY` or `FORWARDED_ALLOW_IPS`, the file named by `-c`, the default. An empty variable
 counts as not set. `gracefork config` prints every effective value and where it came from;
-`gracefork check` says whether all of them fit.
+`gracefork check` says whether all of them fit. It imports a Python app too, in a process of its own that
+runs the gunicorn config file first, as the user that workers run as, within `workers.boot_timeout`:
+whatever the app does at import is done. No hook is called.
 
 For a Python app (`main:app`) there is more: `GUNICORN_CMD_ARGS` below the `GRACEFORK_*` variables, and
 below the file the gunicorn config file (`-c gunicorn_config.py`, `python.config`, or `gunicorn.conf.py`

@@ -33,6 +33,17 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// One that serves nothing: no address is bound.
+    #[must_use]
+    pub fn unbound(config: Config, program: PathBuf) -> Self {
+        Self {
+            config,
+            program,
+            listeners: Vec::new(),
+            access_log: None,
+        }
+    }
+
     /// The numbers that the core decides by.
     #[must_use]
     pub fn policy(&self) -> Policy {

@@ -36,7 +36,7 @@ pub struct Answer {
 }
 
 impl Inquiry {
-    /// Start the program. It is killed when the master dies.
+    /// Start the program, with these file mode bits never set. It is killed when the master dies.
     ///
     /// # Errors
     /// See [`SpawnError`].
@@ -45,6 +45,7 @@ impl Inquiry {
         args: &[String],
         env: Vec<(OsString, OsString)>,
         chdir: &Path,
+        umask: Option<u32>,
     ) -> Result<Self, SpawnError> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
         let (output, output_end) = pipe()?;
@@ -59,7 +60,7 @@ impl Inquiry {
             chdir,
             inherit: &[],
             death_signal: Some(nix::libc::SIGKILL),
-            umask: None,
+            umask,
             owner: None,
             output: Some([output_end.as_fd(), error_end.as_fd()]),
         })?;
@@ -148,8 +149,14 @@ mod tests {
 
     fn ask(script: &str) -> Answer {
         let args = ["-c".to_owned(), script.to_owned()];
-        let mut inquiry =
-            Inquiry::start(Path::new("/bin/sh"), &args, Vec::new(), Path::new("/")).unwrap();
+        let mut inquiry = Inquiry::start(
+            Path::new("/bin/sh"),
+            &args,
+            Vec::new(),
+            Path::new("/"),
+            None,
+        )
+        .unwrap();
         loop {
             let mut sources: Vec<_> = inquiry
                 .sources()

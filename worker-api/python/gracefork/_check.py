@@ -1,4 +1,8 @@
-"""Imports an app and tells what is wrong with it, for ``gracefork check``: nothing is served."""
+"""Imports the app as a host or a worker would, and tells what is wrong with it: ``gracefork check``.
+
+Nothing is served and no hook is called. What imports the app may start threads: they are not waited
+for.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,28 @@ import os
 import sys
 import threading
 
-from ._app import load
-from ._config import prepare_path, standard_output_kept
+from . import _owner
+from ._config import standard_output_kept
 from ._fault import Fault
+from ._hooks import load
 
 
 def main(arguments: list[str]) -> int:
-    """Imports ``APP`` as an app of the kind ``INTERFACE``; returns the exit status."""
-    name, interface = arguments
-    sys.argv[:] = ["gracefork"]
-    # As in a host.
-    os.environ["SERVER_SOFTWARE"] = "gracefork (gunicorn compatible)"
-    prepare_path()
+    """Imports the app that the environment names, and says ``imported`` where it worked; returns the
+    exit status. The environment and the arguments are those of a host."""
+    sys.argv[:] = ["gracefork", *arguments]
+    environ = os.environ
+    for name in ("GRACEFORK_HOST_FD", "GRACEFORK_HOST_FIRST", "WATCHDOG_PID"):
+        environ.pop(name, None)
+    environ["SERVER_SOFTWARE"] = "gracefork (gunicorn compatible)"
     try:
-        with standard_output_kept():
-            load(name, interface)
+        with standard_output_kept() as answer:
+            server = load()
+            # With preload_app it is the host that imports it.
+            if _owner.IS_NAMED and not server.cfg.preload_app:
+                _owner.become(environ)
+            server.app.load()
+            answer.write(b"imported\n")
     except Fault as fault:
         fault.print()
         return _end(fault.status)
@@ -28,7 +39,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _end(status: int) -> int:
-    """Threads that the app has started are not waited for."""
     if threading.active_count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()

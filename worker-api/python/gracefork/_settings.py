@@ -389,8 +389,18 @@ def _development() -> Iterator[Setting]:
     )
     yield _none("reload_extra_files", [], check.texts, reload)
     yield _none("spew", False, check.boolean, "use a profiler, such as py-spy")
-    yield _none("check_config", False, check.boolean, "`gracefork check`; the flag is the same")
-    yield _none("print_config", False, check.boolean, "`gracefork config`; the flag is the same")
+    yield _none(
+        "check_config",
+        False,
+        check.boolean,
+        "`gracefork check`, which imports the app; the flag is the same",
+    )
+    yield _none(
+        "print_config",
+        False,
+        check.boolean,
+        "`gracefork config`, which imports no app and prints TOML; the flag is the same",
+    )
 
 
 def _elsewhere() -> Iterator[Setting]:
