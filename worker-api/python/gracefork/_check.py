@@ -1,7 +1,6 @@
 """Imports the app as a host or a worker would, and tells what is wrong with it: ``gracefork check``.
 
-Nothing is served and no hook is called. What imports the app may start threads: they are not waited
-for.
+Nothing is served and no hook is called. Threads that the app starts are not waited for.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from ._hooks import load
 
 
 def main(arguments: list[str]) -> int:
-    """Imports the app that the environment names, and says ``imported`` where it worked; returns the
-    exit status. The environment and the arguments are those of a host."""
+    """Imports the app that the environment names, and says ``imported`` where that worked; returns
+    the exit status. The environment and the arguments are those of a host."""
     sys.argv[:] = ["gracefork", *arguments]
     environ = os.environ
     for name in ("GRACEFORK_HOST_FD", "GRACEFORK_HOST_FIRST", "WATCHDOG_PID"):

@@ -389,18 +389,10 @@ def _development() -> Iterator[Setting]:
     )
     yield _none("reload_extra_files", [], check.texts, reload)
     yield _none("spew", False, check.boolean, "use a profiler, such as py-spy")
-    yield _none(
-        "check_config",
-        False,
-        check.boolean,
-        "`gracefork check`, which imports the app; the flag is the same",
-    )
-    yield _none(
-        "print_config",
-        False,
-        check.boolean,
-        "`gracefork config`, which imports no app and prints TOML; the flag is the same",
-    )
+    checks = "`gracefork check`, which imports the app; the flag is the same"
+    yield _none("check_config", False, check.boolean, checks)
+    prints = "`gracefork config`, which imports no app and prints TOML; the flag is the same"
+    yield _none("print_config", False, check.boolean, prints)
 
 
 def _elsewhere() -> Iterator[Setting]:
