@@ -318,6 +318,7 @@ fn check(permits: usize, rounds: usize, kinds: &'static [Kind]) {
     for impatient in [false, true] {
         bounded().check(move || {
             let here = World::make(permits, rounds, impatient, kinds);
+            here.start_thread();
             here.0.relay.live(&here, true);
         });
     }

@@ -1,4 +1,4 @@
-"""Imports the app as a host or a worker would, and tells what is wrong with it: ``gracefork check``.
+"""Imports the app as a host or a worker would, and tells what is wrong: ``gracefork check``.
 
 Nothing is served and no hook is called. Threads that the app starts are not waited for.
 """

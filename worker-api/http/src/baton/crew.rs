@@ -38,12 +38,12 @@ struct Seats {
 }
 
 impl Crew {
-    /// At most `limit` threads; the caller starts the first.
+    /// At most `limit` threads, two or more; the caller starts the first two.
     pub(crate) fn new(limit: usize) -> Self {
         let seats = Seats {
             summons: 0,
             resting: 0,
-            threads: 1,
+            threads: 2,
             urgent: false,
             has_it: false,
             over: false,

@@ -112,8 +112,9 @@ impl Core {
         }))
     }
 
-    /// Starts the first thread; it holds the baton.
+    /// Starts the first thread, which holds the baton, and one that watches it.
     pub(super) fn start(&self) -> io::Result<()> {
+        self.start_with(false)?;
         self.start_with(true)
     }
 

@@ -58,7 +58,8 @@ pub(crate) trait Ground {
 
 impl<T, C> Relay<T, C> {
     /// At most `permits` calls at once, on one thread more, or, if it is one, all on the first thread.
-    /// That one holds the baton.
+    /// That one holds the baton. The caller starts it and a second one, without which a call that lasts
+    /// would hold everything up.
     pub(crate) fn new(permits: usize) -> Self {
         Self {
             baton: Baton::new(),
