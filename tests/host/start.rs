@@ -161,7 +161,7 @@ fn an_interpreter_without_the_package_is_told_what_to_install() {
     site.config("workers = 2\n");
     let server = site.builder().env("PYTHONPATH", "/").spawn();
     server.expect_exit(1);
-    server.wait_log(&["-m pip install gracefork"]);
+    server.wait_log(&["-m pip install --upgrade gracefork"]);
 }
 
 #[test]
