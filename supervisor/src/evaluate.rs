@@ -10,6 +10,7 @@ use rustix::process::Pid;
 use crate::config::{self, App, Evaluated, Sources, Unevaluated};
 use crate::event_loop::spec;
 use crate::package::{lacks_the_package, no_package};
+use crate::question::Question;
 use crate::sys::inquiry::{Answer, Inquiry};
 use crate::sys::process::End;
 
@@ -112,33 +113,6 @@ impl Evaluation {
         self.inquiry.pid()
     }
 
-    /// What becomes readable when there is something to [`advance`](Self::advance).
-    pub fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.inquiry.sources()
-    }
-
-    /// When to [`advance`](Self::advance) at the latest.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        (!self.is_late).then_some(self.deadline)
-    }
-
-    /// Give it up, and leave nothing behind.
-    pub fn stop(self) {
-        self.inquiry.end();
-    }
-
-    /// Go on; the outcome, once it is there: the answer and what the file said
-    /// beside it, or what is wrong, for people.
-    pub fn advance(&mut self) -> Option<Result<(Evaluated, String), String>> {
-        if !self.is_late && self.deadline <= Instant::now() {
-            self.is_late = true;
-            self.inquiry.kill();
-        }
-        let answer = self.inquiry.advance()?;
-        Some(self.conclude(answer))
-    }
-
     fn conclude(&self, answer: Answer) -> Result<(Evaluated, String), String> {
         let said = String::from_utf8_lossy(&answer.error).trim_end().to_owned();
         let said = config::visible_lines(&said);
@@ -171,5 +145,31 @@ impl Evaluation {
                 ))
             }
         }
+    }
+}
+
+impl Question for Evaluation {
+    /// The answer of the file and what it said beside it, or what is wrong, for people.
+    type Outcome = Result<(Evaluated, String), String>;
+
+    fn sources(&self) -> Vec<BorrowedFd<'_>> {
+        self.inquiry.sources().collect()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        (!self.is_late).then_some(self.deadline)
+    }
+
+    fn advance(&mut self) -> Option<Self::Outcome> {
+        if !self.is_late && self.deadline <= Instant::now() {
+            self.is_late = true;
+            self.inquiry.kill();
+        }
+        let answer = self.inquiry.advance()?;
+        Some(self.conclude(answer))
+    }
+
+    fn stop(self) {
+        self.inquiry.end();
     }
 }

@@ -1,21 +1,21 @@
 //! Whether a Python app can be imported: tried in a process of its own, by the interpreter and in the
 //! environment that a host would have.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use crate::config::{self, Config, format_duration};
 use crate::event_loop::spec::Spec;
 use crate::package::{lacks_the_package, no_package};
+use crate::question::Question;
 use crate::sys::inquiry::{Answer, Inquiry};
 use crate::sys::process::End;
 
 /// What imports it, and says so.
 const MODULE: &str = "_check";
 const IMPORTED: &[u8] = b"imported\n";
+const REFUSED: &[u8] = b"refused\n";
 
 /// Why an app cannot be imported.
 #[derive(Debug)]
@@ -32,75 +32,93 @@ impl From<String> for Refusal {
     }
 }
 
-/// Imports the app, after the config file that is a program, if there is one, and as the user that
-/// workers run as. It may take as long as a worker's start. What was said meanwhile is returned.
-///
-/// # Errors
-/// What is wrong with the app, its interpreter, or the system.
-pub fn import(config: Config, interpreter: PathBuf) -> Result<String, Refusal> {
-    let limit = config.workers.boot_timeout;
-    let spec = Spec::unbound(config, interpreter);
-    let app = &spec.config.app;
-    let mut args = config::run_module(MODULE).to_vec();
-    args.push(app.program.clone());
-    let env = spec.host_environment(1, spec.first_free_fd(), true);
-    let umask = spec.config.security.umask;
-    let inquiry = Inquiry::start(&spec.program, &args, env, &app.chdir, umask)
-        .map_err(|error| format!("error: cannot run {}: {error}", spec.program.display()))?;
-    let (answer, is_late) = wait(inquiry, limit)
-        .map_err(|error| format!("error: cannot wait for {}: {error}", spec.program.display()))?;
-    let said = String::from_utf8_lossy(&answer.error);
-    let said = config::visible_lines(said.trim_end());
-    if is_late {
-        let limit = format_duration(limit);
-        return Err(Refusal::from(format!(
-            "{said}\nerror: importing the app took longer than {limit}\n  = help: raise `workers.boot_timeout`, within which a worker has to start"
-        )));
+/// An app that is being imported.
+#[derive(Debug)]
+pub struct Import {
+    interpreter: PathBuf,
+    inquiry: Inquiry,
+    limit: Duration,
+    deadline: Instant,
+    is_late: bool,
+}
+
+impl Import {
+    /// Begins, after the config file that is a program, if there is one, and as the user that workers
+    /// run as. It may take as long as a worker's start.
+    ///
+    /// # Errors
+    /// The interpreter cannot be run.
+    pub fn begin(config: Config, interpreter: PathBuf) -> Result<Self, Refusal> {
+        let limit = config.workers.boot_timeout;
+        let spec = Spec::unbound(config, interpreter);
+        let app = &spec.config.app;
+        let mut args = config::run_module(MODULE).to_vec();
+        args.push(app.program.clone());
+        let env = spec.host_environment(1, spec.first_free_fd(), true);
+        let umask = spec.config.security.umask;
+        let inquiry = Inquiry::start(&spec.program, &args, env, &app.chdir, umask)
+            .map_err(|error| format!("error: cannot run {}: {error}", spec.program.display()))?;
+        Ok(Self {
+            interpreter: spec.program,
+            inquiry,
+            limit,
+            deadline: Instant::now() + limit,
+            is_late: false,
+        })
     }
-    let with = |text: String| Refusal::from(format!("{said}\n{text}"));
-    match answer.end {
-        End::Exited(0) if answer.output == IMPORTED => Ok(said),
-        End::Exited(1) if lacks_the_package(&said) => Err(no_package(&spec.program).into()),
-        // The package says it as we would; behind a traceback, if there is one.
-        End::Exited(status) if said.lines().any(|line| line.starts_with("error: ")) => {
-            Err(Refusal {
+
+    /// What was said meanwhile, or what is wrong.
+    fn conclude(&self, answer: &Answer) -> Result<String, Refusal> {
+        let said = String::from_utf8_lossy(&answer.error);
+        let said = config::visible_lines(said.trim_end());
+        let with = |text: &str| Refusal::from(format!("{said}\n{text}").trim_start().to_owned());
+        match answer.end {
+            _ if self.is_late => {
+                let limit = format_duration(self.limit);
+                Err(with(&format!(
+                    "error: importing the app took longer than {limit}\n  = help: raise `workers.boot_timeout`, within which a worker has to start"
+                )))
+            }
+            End::Exited(0) if answer.output.starts_with(IMPORTED) => Ok(said),
+            End::Exited(status) if answer.output.starts_with(REFUSED) => Err(Refusal {
                 text: said,
                 status: u8::try_from(status).ok(),
-            })
-        }
-        End::Exited(status) => Err(with(format!(
-            "error: the app ended the process that imported it, with exit status {status}"
-        ))),
-        End::Killed(signal, _) => {
-            let signal = crate::sys::signals::name(signal);
-            Err(with(format!(
-                "error: the process that imported the app was killed: {signal}"
-            )))
+            }),
+            End::Exited(_) if lacks_the_package(&said) => Err(no_package(&self.interpreter).into()),
+            End::Exited(status) => Err(with(&format!(
+                "error: the app ended the process that imported it, with exit status {status}"
+            ))),
+            End::Killed(signal, _) => {
+                let signal = crate::sys::signals::name(signal);
+                Err(with(&format!(
+                    "error: the process that imported the app was killed: {signal}"
+                )))
+            }
         }
     }
 }
 
-/// Until it has ended, or is killed since it takes longer than `limit`.
-fn wait(mut inquiry: Inquiry, limit: Duration) -> rustix::io::Result<(Answer, bool)> {
-    let deadline = Instant::now() + limit;
-    let mut is_late = false;
-    loop {
-        if let Some(answer) = inquiry.advance() {
-            return Ok((answer, is_late));
+impl Question for Import {
+    type Outcome = Result<String, Refusal>;
+
+    fn sources(&self) -> Vec<BorrowedFd<'_>> {
+        self.inquiry.sources().collect()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        (!self.is_late).then_some(self.deadline)
+    }
+
+    fn advance(&mut self) -> Option<Self::Outcome> {
+        if !self.is_late && self.deadline <= Instant::now() {
+            self.is_late = true;
+            self.inquiry.kill();
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() && !is_late {
-            is_late = true;
-            inquiry.kill();
-        }
-        let timeout = Timespec::try_from(left).ok().filter(|_| !is_late);
-        let mut sources: Vec<_> = inquiry
-            .sources()
-            .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
-            .collect();
-        match poll(&mut sources, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
+        let answer = self.inquiry.advance()?;
+        Some(self.conclude(&answer))
+    }
+
+    fn stop(self) {
+        self.inquiry.end();
     }
 }

@@ -14,6 +14,7 @@ pub mod import;
 pub mod logging;
 pub mod ops;
 pub mod package;
+pub mod question;
 pub mod run;
 pub mod sys;
 

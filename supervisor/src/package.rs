@@ -8,7 +8,8 @@ pub fn lacks_the_package(said: &str) -> bool {
     said.lines().any(|line| {
         let missing = line.split_once("No module named ").map(|(_, name)| name);
         let missing = missing.map(|name| name.trim_matches(['\'', ')']));
-        missing.is_some_and(|name| name == "gracefork" || name.starts_with("gracefork."))
+        // Its own modules, and not what an app supposes to be in it.
+        missing.is_some_and(|name| name == "gracefork" || name.starts_with("gracefork._"))
     })
 }
 

@@ -1,13 +1,8 @@
 //! From the command line to the exit status. The only room that prints.
 
 use std::io::{self, Write as _};
-use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
-use std::time::Instant;
-
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 
 use crate::cli::{self, Command};
 use crate::config::{self, GunicornArgs, Loaded, Sources};
@@ -15,12 +10,13 @@ use crate::evaluate::{self, Evaluation};
 use crate::event_loop::spec::{PrepareError, find, prepare};
 use crate::event_loop::{EventLoop, Setup};
 use crate::fleet::ExitStatus;
-use crate::import::{Refusal, import};
+use crate::import::{Import, Refusal};
 use crate::logging;
+use crate::question;
 use crate::sys::listener::Inherited;
 use crate::sys::pidfile::PidFile;
 use crate::sys::process::adopt_orphans;
-use crate::sys::signals;
+use crate::sys::signals::{self, Signals};
 
 /// Bad usage, a bad configuration, or an address that cannot be bound.
 const REFUSED: u8 = 1;
@@ -41,10 +37,7 @@ pub fn run() -> ExitCode {
         }),
         Ok(Command::Run(sources)) => supervise(with_environment(sources), inherited),
         Ok(Command::Check(sources)) => check(&with_environment(sources)),
-        Ok(Command::Config(sources)) => load(&with_environment(sources)).map(|loaded| {
-            say(&loaded.to_toml());
-            ExitCode::SUCCESS
-        }),
+        Ok(Command::Config(sources)) => print_config(&with_environment(sources)),
         Ok(Command::Migrate(sources)) => migrate(&with_environment(sources)),
     };
     done.unwrap_or_else(|failure| {
@@ -124,51 +117,17 @@ fn with_environment(sources: Sources) -> Sources {
 
 /// The sources with the answer of the config file that is a program; `None`
 /// when a signal ended the program meanwhile.
-fn evaluated(
-    sources: &Sources,
-    mut signals: Option<&mut signals::Signals>,
-) -> Result<Option<Sources>, Failure> {
+fn evaluated(sources: &Sources, signals: &mut Signals) -> Result<Option<Sources>, Failure> {
     let begun = Evaluation::begin(sources).map_err(Failure::refused)?;
-    let Some(mut evaluation) = begun else {
+    let Some(evaluation) = begun else {
         return Ok(Some(sources.clone()));
     };
-    let broken =
-        |error| Failure::refused(format!("error: the config file cannot be read: {error}"));
-    let mut poll = Poll::new().map_err(broken)?;
-    if let Some(signals) = &mut signals {
-        let registry = poll.registry();
-        registry
-            .register(*signals, Token(0), Interest::READABLE)
-            .map_err(broken)?;
-    }
-    for source in evaluation.sources() {
-        let mut source = SourceFd(&source.as_raw_fd());
-        poll.registry()
-            .register(&mut source, Token(1), Interest::READABLE)
-            .map_err(broken)?;
-    }
-    let mut events = Events::with_capacity(8);
-    let outcome = loop {
-        if let Some(outcome) = evaluation.advance() {
-            break outcome;
-        }
-        let due = evaluation.deadline();
-        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-        match poll.poll(&mut events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            polled => polled.map_err(broken)?,
-        }
-        if signals
-            .iter_mut()
-            .any(|signals| signals::is_told_to_stop(signals))
-        {
-            evaluation.stop();
-            return Ok(None);
-        }
+    let waited = question::wait(evaluation, signals).map_err(|error| {
+        Failure::refused(format!("error: the config file cannot be read: {error}"))
+    })?;
+    let Some(outcome) = waited else {
+        return Ok(None);
     };
-    if let Some(signals) = signals {
-        poll.registry().deregister(signals).map_err(broken)?;
-    }
     let (answer, said) = outcome.map_err(Failure::refused)?;
     if !said.is_empty() {
         tell!("{said}");
@@ -179,18 +138,27 @@ fn evaluated(
     }))
 }
 
-/// Everything that `sources` give; no signal is waited for.
-fn load(sources: &Sources) -> Result<Loaded, Failure> {
-    let sources = evaluated(sources, None)?.unwrap_or_default();
+/// From here on a signal that ends the program does so in order.
+fn subscribed() -> Result<Signals, Failure> {
+    signals::subscribe()
+        .map_err(|error| Failure::refused(format!("error: no signal handlers: {error}")))
+}
+
+fn told_to_stop() -> Failure {
+    Failure::refused("error: ended by a signal before it was done")
+}
+
+/// Everything that `sources` give.
+fn load(sources: &Sources, signals: &mut Signals) -> Result<Loaded, Failure> {
+    let sources = evaluated(sources, signals)?.ok_or_else(told_to_stop)?;
     config::load(&sources).map_err(Failure::refused)
 }
 
 /// `gracefork APP`: load, bind, run.
 fn supervise(sources: Sources, mut inherited: Inherited) -> Result<ExitCode, Failure> {
     // From here on SIGTERM is an order to exit 0, however long the rest takes.
-    let mut signals = signals::subscribe()
-        .map_err(|error| Failure::refused(format!("error: no signal handlers: {error}")))?;
-    let Some(whole) = evaluated(&sources, Some(&mut signals))? else {
+    let mut signals = subscribed()?;
+    let Some(whole) = evaluated(&sources, &mut signals)? else {
         return Ok(ExitCode::SUCCESS);
     };
     let loaded = config::load(&whole).map_err(Failure::refused)?;
@@ -228,20 +196,32 @@ fn supervise(sources: Sources, mut inherited: Inherited) -> Result<ExitCode, Fai
 
 /// `gracefork check`: as a start would, but nothing is bound. A Python app is imported.
 fn check(sources: &Sources) -> Result<ExitCode, Failure> {
-    let loaded = load(sources)?;
+    let mut signals = subscribed()?;
+    let loaded = load(sources, &mut signals)?;
     for warning in &loaded.warnings {
         tell!("warning: {warning}");
     }
     if !loaded.config.app.program.is_empty() {
         let found = find(&loaded).map_err(Failure::refused)?;
         if loaded.config.python.is_some() {
-            let said = import(loaded.config.clone(), found)?;
+            let import = Import::begin(loaded.config.clone(), found)?;
+            let waited = question::wait(import, &mut signals).map_err(|error| {
+                Failure::refused(format!("error: the app cannot be imported: {error}"))
+            })?;
+            let said = waited.ok_or_else(told_to_stop)??;
             if !said.is_empty() {
                 tell!("{said}");
             }
         }
     }
     say(&format!("{}\n", loaded.summary()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `gracefork config`: every value, and where it came from.
+fn print_config(sources: &Sources) -> Result<ExitCode, Failure> {
+    let loaded = load(sources, &mut subscribed()?)?;
+    say(&loaded.to_toml());
     Ok(ExitCode::SUCCESS)
 }
 

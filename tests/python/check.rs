@@ -3,21 +3,30 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
 
 use super::mistakes::{GOOD, MISTAKES};
+use crate::harness::process::Watched;
 use crate::harness::programs::{gracefork, python_path, root};
 use crate::harness::skip::skip;
+use crate::harness::wait::eventually;
 
 /// With the package of the source tree, in a folder with `main.py`.
 fn checked(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().unwrap()
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
     let package = root().join("worker-api/python");
     let mut command = Command::new(gracefork());
     command.args(args).current_dir(folder);
     command.env("PYTHONPATH", package);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command.env("GRACEFORK_PYTHON_EXECUTABLE", python_path());
-    command.output().unwrap()
+    command
 }
 
 fn folder_with(app: &str) -> tempfile::TempDir {
@@ -127,9 +136,31 @@ fn an_import_without_an_end_and_what_it_leaves_behind_hold_nothing_up() {
 }
 
 #[test]
+fn a_check_that_is_told_to_stop_leaves_nothing_behind() {
+    let app = "import os, subprocess, time\nchild = subprocess.Popen(['sleep', '600'])\n\
+        open('pids.new', 'w').write(f'{os.getpid()} {child.pid}')\nos.rename('pids.new', 'pids')\n\
+        time.sleep(600)\n";
+    let folder = folder_with(app);
+    let mut command = command(folder.path(), &["check", "main:app"]);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let pids = folder.path().join("pids");
+    eventually("the app is being imported", || pids.exists());
+    let of_app: Vec<_> = (fs::read_to_string(&pids).unwrap().split(' '))
+        .map(|pid| Watched::open(pid.parse().unwrap()).unwrap())
+        .collect();
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    for process in of_app {
+        process.wait_exit(Duration::from_secs(20)).unwrap();
+    }
+}
+
+#[test]
 fn an_app_that_ends_its_process_is_not_taken_for_a_good_one() {
+    let loud = "import os, sys\nprint('error: no cache', flush=True)\nos._exit(0)\n";
     for (app, told) in [
         ("import os\nos._exit(0)\n", "ended the process"),
+        (loud, "ended the process"),
         (
             "import os\nos.kill(os.getpid(), 9)\n",
             "was killed: SIGKILL",

@@ -17,9 +17,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-from ._fault import BAD_CONFIG, Fault
+from ._fault import BAD_CONFIG, Fault, leave
 from ._mapping import translated
 from ._settings import SETTINGS
 
@@ -211,19 +211,19 @@ def _told(location: str) -> Iterator[None]:
         raise Fault(f"the config file {location} fails", help, BAD_CONFIG, error) from error
 
 
-def main(arguments: list[str]) -> int:
-    """Prints the settings of a config file as JSON; returns the exit status."""
+def main(arguments: list[str]) -> NoReturn:
+    """Prints the settings of a config file as JSON, and ends."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m gracefork._config FILE\n")
-        return BAD_CONFIG
+        leave(BAD_CONFIG)
     try:
         with standard_output_kept() as output:
             answer = translated(read(arguments[0]).given, arguments[0])
             output.write(json.dumps(answer).encode())
     except Fault as fault:
         fault.print()
-        return fault.status
-    return 0
+        leave(fault.status)
+    leave(0)
 
 
 @contextmanager
@@ -235,4 +235,4 @@ def standard_output_kept() -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ._fault import BAD_CONFIG, Fault
 from ._settings import SETTINGS, Fate
-from ._worker_class import find
+from ._worker_class import Found, find
 
 _DEFAULT_PORT = 8000
 _MOST_OF_A_LINE = 65_534
@@ -23,28 +25,51 @@ def translated(given: Mapping[str, Any], location: str) -> Keys:
     """The settings that a config file gives, as the master reads them: ``settings``, ``app`` and
     ``warnings``."""
     settings: Keys = {}
-    # Last what a worker class says, which goes over the rest of the file.
-    for name, value in sorted(given.items(), key=lambda item: item[0] == "worker_class"):
+    for name, value in given.items():
         setting = SETTINGS[name]
         if setting.fate is Fate.REFUSED and setting.asks_for_something(value):
             raise Fault(f"{location}: `{name}`: {setting.note}", f"take `{name}` out", BAD_CONFIG)
-        if setting.fate is Fate.KEY and value is not None:
+        if setting.fate is Fate.KEY and value is not None and name != "worker_class":
             settings.update(_CONVERSIONS[name](value))
+    worker = worker_class(given)
+    # What it says to uvicorn goes over the rest of the file.
+    settings.update(_worker_class(worker))
     app = settings.pop("app", None)
-    return {"settings": settings, "app": app, "warnings": _warnings(given, location)}
+    warnings = [f"{location}: {each}" for each in _warnings(given, worker)]
+    return {"settings": settings, "app": app, "warnings": warnings}
 
 
-def _warnings(given: Mapping[str, Any], location: str) -> list[str]:
+def worker_class(given: Mapping[str, Any]) -> Found:
+    """What the worker class comes to, if there is one. Where it is a name, it is imported, perhaps
+    from a folder that the file itself names."""
+    value = given.get("worker_class")
+    if value is None:
+        return Found()
+    folders = [given.get("chdir"), *(given.get("pythonpath") or "").split(",")]
+    for folder in folders:
+        if folder and os.path.abspath(folder) not in sys.path:
+            sys.path.insert(0, os.path.abspath(folder))
+    return find(value)
+
+
+def _warnings(given: Mapping[str, Any], worker: Found) -> Iterator[str]:
     idle = without_place(given)
-    if "worker_class" in given:
-        idle += [f"worker_class's {name}" for name in find(given["worker_class"]).missed]
-    if not idle:
-        return []
-    names = ", ".join(idle)
-    return [
-        f"{location}: nothing here needs {names}: "
-        "docs/migrating-from-gunicorn.md says why, and what to use instead"
-    ]
+    if idle:
+        names = ", ".join(idle)
+        yield (
+            f"nothing here needs {names}: "
+            "docs/migrating-from-gunicorn.md says why, and what to use instead"
+        )
+    yield from about_worker_class(worker)
+
+
+def about_worker_class(worker: Found) -> Iterator[str]:
+    """What is to be told of it: that it is not known, or what of it is not carried out."""
+    if worker.problem is not None:
+        yield f"worker_class tells nothing here: {worker.problem}; no worker class is run"
+    if worker.missed:
+        names = ", ".join(worker.missed)
+        yield f"worker_class is not run here, and so without effect: {names}"
 
 
 def without_place(given: Mapping[str, Any]) -> list[str]:
@@ -54,8 +79,6 @@ def without_place(given: Mapping[str, Any]) -> list[str]:
 
 def _has_no_place(name: str, value: Any) -> bool:
     setting = SETTINGS[name]
-    if name == "worker_class":
-        return find(value).interface is None
     return setting.fate is Fate.NONE and setting.asks_for_something(value)
 
 
@@ -92,11 +115,12 @@ def _address(text: str) -> str:
     return text if has_port else f"{text}:{_DEFAULT_PORT}"
 
 
-def _worker_class(value: Any) -> Keys:
-    found = find(value)
-    keys = {} if found.interface is None else {"python.interface": found.interface}
-    for name, each in found.given.items():
-        keys.update(_CONVERSIONS[name](each))
+def _worker_class(worker: Found) -> Keys:
+    keys = {} if worker.interface is None else {"python.interface": worker.interface}
+    for name, value in worker.given.items():
+        keys.update(_CONVERSIONS[name](value))
+    if worker.ping_interval is not None:
+        keys["python.ws_ping_interval"] = f"{round(worker.ping_interval * 1000)}ms"
     return keys
 
 
@@ -133,7 +157,6 @@ _CONVERSIONS: dict[str, Callable[[Any], Keys]] = {
     "bind": _bind,
     "backlog": _as_is("listen.backlog"),
     "workers": _as_is("workers.count"),
-    "worker_class": _worker_class,
     "threads": _as_is("workers.threads"),
     "worker_connections": _as_is("http.max_connections"),
     "max_requests": _as_is("workers.max_requests"),

@@ -6,11 +6,11 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from ._config import read, standard_output_kept
-from ._fault import BAD_CONFIG, Fault
-from ._mapping import Keys, translated, without_place
+from ._fault import BAD_CONFIG, Fault, leave
+from ._mapping import Keys, about_worker_class, translated, without_place, worker_class
 from ._settings import SETTINGS, Fate
 
 #: gracefork's defaults that a shutdown's budget is made of, in seconds.
@@ -45,6 +45,8 @@ def _lines(keys: Keys, needed: list[str], given: Mapping[str, Any], location: st
     yield f"# From {location}."
     for name in without_place(given):
         yield f"# {name}: {SETTINGS[name].note}."
+    for each in about_worker_class(worker_class(given)):
+        yield f"# {each}."
     for key in [key for key in keys if "." not in key]:
         yield f"{key} = {_value(keys[key])}"
     for section in _SECTIONS:
@@ -73,19 +75,19 @@ def _table_key(key: str) -> str:
     return key if _BARE_KEY.match(key) else _value(key)
 
 
-def main(arguments: list[str]) -> int:
-    """Prints the TOML; returns the exit status."""
+def main(arguments: list[str]) -> NoReturn:
+    """Prints the TOML, and ends."""
     if len(arguments) != 1:
         sys.stderr.write("usage: gracefork migrate gunicorn_config.py > gracefork.toml\n")
-        return BAD_CONFIG
+        leave(BAD_CONFIG)
     try:
         with standard_output_kept() as output:
             output.write(toml(read(arguments[0]).given, arguments[0]).encode())
     except Fault as fault:
         fault.print()
-        return fault.status
-    return 0
+        leave(fault.status)
+    leave(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

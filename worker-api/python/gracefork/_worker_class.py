@@ -1,32 +1,38 @@
 """What gunicorn's ``worker_class`` comes to here. No worker class is run: what counts of one is how
-it calls the app, and what one that is made from uvicorn's says in ``CONFIG_KWARGS``."""
+it calls the app, and what one that is made from uvicorn's says to uvicorn in ``CONFIG_KWARGS``."""
 
 from __future__ import annotations
 
 import importlib
-import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._fault import BAD_CONFIG, Fault
+from ._fault import BAD_CONFIG, Fault, in_one_line
 from ._settings import SETTINGS
 
 _WSGI = ("sync", "gthread", "SyncWorker", "ThreadWorker")
 _ASGI = ("asgi", "ASGIWorker", "UvicornWorker", "UvicornH11Worker")
-_WITHOUT_PLACE = ("gevent", "eventlet", "tornado")
+#: Other event loops than asyncio's, by what is in their workers' names.
+_OTHER_LOOPS = ("gevent", "eventlet", "tornado")
 
 #: gunicorn's settings that some of uvicorn's arguments are.
 _SETTINGS = {
-    "root_path": "root_path",
-    "loop": "asgi_loop",
-    "lifespan": "asgi_lifespan",
-    "ws_max_size": "websocket_max_message_size",
-    "timeout_keep_alive": "keepalive",
+    "backlog": "backlog",
     "forwarded_allow_ips": "forwarded_allow_ips",
+    "lifespan": "asgi_lifespan",
+    "limit_max_requests": "max_requests",
+    "loop": "asgi_loop",
+    "root_path": "root_path",
+    "timeout_graceful_shutdown": "graceful_timeout",
+    "timeout_keep_alive": "keepalive",
+    "ws_max_size": "websocket_max_message_size",
 }
-#: Those that choose among uvicorn's own parts, or that a worker class sets by itself.
-_IDLE = {"http", "ws", "interface", "access_log", "log_level", "log_config", "use_colors"}
+#: Those that choose among uvicorn's own parts, or that gunicorn's settings are for.
+_IDLE = {"access_log", "http", "use_colors", "ws", "ws_max_queue", "ws_per_message_deflate"}
+#: What those may be that ask for what is so here.
+_SO_ALREADY = {"proxy_headers": True, "server_header": False, "date_header": True, "loop": "auto"}
 
 
 @dataclass
@@ -37,56 +43,77 @@ class Found:
     interface: str | None = None
     #: gunicorn's settings with what it gives them.
     given: dict[str, Any] = field(default_factory=dict)
-    #: What of it has no place here: arguments of uvicorn's, and methods.
+    #: How often a WebSocket's peer is asked whether it is there, in seconds, if it says so.
+    ping_interval: float | None = None
+    #: What of it is not carried out here: arguments of uvicorn's, and methods.
     missed: list[str] = field(default_factory=list)
+    #: Why nothing is known of it.
+    problem: str | None = None
 
 
 def find(value: Any) -> Found:
-    """Of a class, or the name of one; where that cannot be imported, nothing.
+    """Of a class, or the name of one.
 
     Raises `Fault` when an app that is made for it cannot be served here.
     """
     if isinstance(value, str):
-        interface = _interface(value)
-        if interface is not None:
-            return Found(interface)
-        value = _imported(value)
-        if value is None:
-            return Found()
+        found = _named(value)
+        if isinstance(found, Found):
+            return found
+        value = found
     own: list[type] = []
     for each in value.__mro__:
-        interface = _interface(each.__name__)
+        name = each.__name__
+        if each.__module__.startswith("gunicorn.") and _is_of_another_loop(name):
+            raise _without_place(name)
+        interface = _interface(name)
         if interface is not None:
             found = Found(interface, missed=list(_methods(own)))
             if interface == "asgi":
-                _take_arguments(own, found)
+                _take_arguments(value, found)
             return found
         own.append(each)
-    return Found()
+    return Found(problem="it is made from none that is known here")
+
+
+def _named(name: str) -> Found | type:
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    interface = _interface(attribute)
+    if interface is not None:
+        # It was imported if somebody has changed it.
+        found = getattr(sys.modules.get(module), attribute, None)
+        return found if isinstance(found, type) else Found(interface)
+    if not module or module.startswith("gunicorn."):
+        if _is_of_another_loop(attribute):
+            raise _without_place(name)
+        return Found(problem="it is not known here")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:
+        # What it is made from need not be installed any more.
+        if _is_of_another_loop(attribute):
+            raise _without_place(name) from None
+        return Found(problem=f"it cannot be imported: {in_one_line(error)}")
+    return found if isinstance(found, type) else Found(problem="it is no class")
 
 
 def _interface(name: str) -> str | None:
-    last = re.split(r"[.:#]", name)[-1]
-    if any(word in last.lower() for word in _WITHOUT_PLACE):
-        raise Fault(
-            f"worker_class {name!r} has no place here",
-            'use `worker_class = "gthread"` with `threads = 8` or so; '
-            "an app that needs its own event loop is better off as ASGI",
-            BAD_CONFIG,
-        )
-    if last in _WSGI:
+    if name in _WSGI:
         return "wsgi"
-    return "asgi" if last in _ASGI else None
+    return "asgi" if name in _ASGI else None
 
 
-def _imported(name: str) -> type | None:
-    module, _, attribute = name.replace(":", ".").rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception:
-        # What it is made from need not be installed any more.
-        return None
-    return found if isinstance(found, type) else None
+def _is_of_another_loop(name: str) -> bool:
+    return any(word in name.lower() for word in _OTHER_LOOPS)
+
+
+def _without_place(name: str) -> Fault:
+    return Fault(
+        f"worker_class {name!r} has no place here",
+        'use `worker_class = "gthread"` with `threads = 8` or so; '
+        "an app that needs its own event loop is better off as ASGI",
+        BAD_CONFIG,
+    )
 
 
 def _methods(own: list[type]) -> Iterator[str]:
@@ -96,17 +123,34 @@ def _methods(own: list[type]) -> Iterator[str]:
                 yield f"{each.__name__}.{name}"
 
 
-def _take_arguments(own: list[type], found: Found) -> None:
-    arguments: dict[str, Any] = {}
-    for each in reversed(own):
-        arguments.update(vars(each).get("CONFIG_KWARGS") or {})
+def _take_arguments(worker: type, found: Found) -> None:
+    """As uvicorn's worker does, whose classes do not add to each other's."""
+    arguments = getattr(worker, "CONFIG_KWARGS", {})
+    if not isinstance(arguments, Mapping):
+        raise Fault(
+            f"CONFIG_KWARGS of {worker.__name__} is of type {type(arguments).__name__}",
+            "make it a dict of uvicorn's arguments",
+            BAD_CONFIG,
+        )
     for name, value in arguments.items():
-        setting = _SETTINGS.get(name)
-        if setting is not None:
-            try:
-                found.given[setting] = SETTINGS[setting].check(value)
-                continue
-            except (TypeError, ValueError):
-                pass
-        if name not in _IDLE:
+        if value is None or name in _IDLE or _SO_ALREADY.get(name, ...) == value:
+            continue
+        if name == "interface" and value in ("auto", "asgi3", "asgi2", "wsgi"):
+            found.interface = "wsgi" if value == "wsgi" else "asgi"
+        elif not _take(name, value, found):
             found.missed.append(f"CONFIG_KWARGS[{name!r}]")
+
+
+def _take(name: str, value: Any, found: Found) -> bool:
+    """Whether there is such a setting, and such a value of it."""
+    try:
+        if name == "ws_ping_interval":
+            found.ping_interval = float(value)
+            return found.ping_interval >= 0
+        if isinstance(value, list | tuple) and name == "forwarded_allow_ips":
+            value = ",".join(value)
+        setting = _SETTINGS[name]
+        found.given[setting] = SETTINGS[setting].check(value)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True

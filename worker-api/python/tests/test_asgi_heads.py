@@ -72,6 +72,17 @@ async def without_end(scope, receive, send):
     finally:
         print("over:", scope["method"], scope["path"], flush=True)
 
+async def many_pieces(scope, receive, send):
+    listening = asyncio.ensure_future(receive())
+    await listening
+    listening = asyncio.ensure_future(receive())
+    await start(send)
+    for number in range(300):
+        assert not listening.done()
+        await body(send, b"text", True)
+    await body(send, b"")
+    print("all said", (await listening)["type"], flush=True)
+
 async def short_path(scope, receive, send):
     await start(send, content_length="1000000")
     await send({"type": "http.response.pathsend", "path": __file__})
@@ -158,6 +169,12 @@ async def raises(scope, receive, send):
         self.assertNotIn("Exception", pod.written())
         self.assertNotIn("before its response was complete", pod.written())
 
+    def test_one_that_comes_to_its_end_by_itself_is_left_alone(self):
+        pod = self.pod(self.SOURCE)
+        self.assertEqual(pod.get("/many_pieces", method="HEAD").body, b"")
+        pod.until_written("all said http.disconnect")
+        self.assertNotIn("Exception", pod.written())
+
     def test_a_file_that_is_too_short_is_cut_off_and_trailers_come_behind_one(self):
         pod = self.pod(self.SOURCE)
         with pod.connect() as client:
@@ -169,6 +186,7 @@ async def raises(scope, receive, send):
             self.assertEqual(dict(fields)["content-length"], "1000000")
             with self.assertRaises(ConnectionError):
                 client.exactly(1_000_000)
+        pod.until_written("the response is shorter than its content-length")
 
     def test_an_app_that_fails_then_cuts_its_answer_off(self):
         for path in ("/raises", "/no_path"):

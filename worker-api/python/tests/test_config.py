@@ -275,50 +275,100 @@ class Translating(Case):
     def test_what_it_says_to_uvicorn_is_set_here(self):
         self.file("uvicorn_worker.py", "class UvicornWorker: CONFIG_KWARGS = {'loop': 'auto'}\n")
         self.file(
-            "workers_of_mine.py",
+            "code/workers_of_mine.py",
             """
             from uvicorn_worker import UvicornWorker
 
             class Base(UvicornWorker):
-                CONFIG_KWARGS = {"root_path": "api", "lifespan": "off", "http": "h11"}
+                CONFIG_KWARGS = {"root_path": "/not", "lifespan": "off"}
 
             class Worker(Base):
                 CONFIG_KWARGS = {
-                    "loop": "asyncio", "timeout_keep_alive": 65, "ws_max_size": 4096, "lifespan": "on"
+                    "loop": "asyncio", "timeout_keep_alive": 65, "ws_max_size": 4096, "http": "h11",
+                    "root_path": "api", "ws_ping_interval": 2.5, "limit_max_requests": None,
+                    "forwarded_allow_ips": ["10.0.0.1", "10.1.0.0/16"], "proxy_headers": True,
                 }
+
+            class Plain(UvicornWorker):
+                pass
             """,
         )
-        keys = self.keys("keepalive = 5\nworker_class = 'workers_of_mine.Worker'\n")
+        answer = self.answer(
+            "chdir = 'code'\nkeepalive = 5\nworker_class = 'workers_of_mine.Worker'\n"
+        )
+        del answer["settings"]["chdir"]
         self.assertEqual(
-            keys,
+            answer["settings"],
             {
                 "python.interface": "asgi",
                 "python.root_path": "/api",
-                "python.lifespan": "on",
                 "python.loop": "asyncio",
                 "python.ws_max_message_size": 4096,
+                "python.ws_ping_interval": "2500ms",
                 "http.keep_alive": "65s",
+                "http.forwarded_allow_ips": ["10.0.0.1", "10.1.0.0/16"],
             },
         )
+        self.assertEqual(answer["warnings"], [])
+        keys = self.keys("worker_class = 'workers_of_mine.Plain'\n")
+        self.assertEqual(keys, {"python.interface": "asgi"})
 
-    def test_what_of_a_worker_class_has_no_place_is_told(self):
+    def test_uvicorn_s_own_class_counts_as_somebody_has_changed_it(self):
+        self.file("uvicorn_worker.py", "class UvicornWorker: CONFIG_KWARGS = {'loop': 'auto'}\n")
+        keys = self.keys(
+            """
+            from uvicorn_worker import UvicornWorker
+            UvicornWorker.CONFIG_KWARGS = {"lifespan": "off", "interface": "wsgi"}
+            worker_class = "uvicorn_worker.UvicornWorker"
+            """
+        )
+        self.assertEqual(keys, {"python.interface": "wsgi", "python.lifespan": "off"})
+
+    def test_what_of_a_worker_class_is_not_carried_out_is_told(self):
         answer = self.answer(
             """
             class UvicornWorker: pass
 
             class worker_class(UvicornWorker):
-                CONFIG_KWARGS = {"headers": [("a", "b")], "loop": "mine:Loop", "http": "h11"}
+                CONFIG_KWARGS = {"headers": [("a", "b")], "loop": "mine:Loop", "http": "h11",
+                                 "log_config": "logging.yaml"}
 
                 def init_process(self): ...
             """
         )
         self.assertEqual(answer["settings"], {"python.interface": "asgi"})
         (warning,) = answer["warnings"]
-        for name in ("worker_class.init_process", "CONFIG_KWARGS['headers']", "['loop']"):
+        for name in ("worker_class.init_process", "['headers']", "['loop']", "['log_config']"):
             self.assertIn(name, warning)
         self.assertNotIn("http", warning)
-        (warning,) = self.answer("worker_class = 'not_there.Worker'\n")["warnings"]
-        self.assertIn("worker_class", warning)
+
+    def test_a_worker_class_that_is_not_known_is_told_with_the_reason(self):
+        self.file("broken_worker.py", "import sys\nsys.exit('no licence')\n")
+        for name, reason in (
+            ("not_there.Worker", "No module named 'not_there'"),
+            ("broken_worker.Worker", "no licence"),
+            ("case.Case", "made from none that is known"),
+            ("json.dumps", "no class"),
+            ("worker", "not known"),
+        ):
+            answer = self.answer(f"worker_class = {name!r}\n")
+            (warning,) = answer["warnings"]
+            self.assertIn(reason, warning)
+            self.assertEqual(answer["settings"], {}, name)
+
+    def test_arguments_that_are_no_dict_are_an_error(self):
+        text = "class UvicornWorker: CONFIG_KWARGS = ['loop']\nworker_class = UvicornWorker\n"
+        with self.assertRaises(Fault) as raised:
+            self.keys(text)
+        self.assertIn("CONFIG_KWARGS of UvicornWorker is of type list", raised.exception.problem)
+
+    def test_only_a_class_of_gunicorn_s_is_of_another_loop_by_its_name(self):
+        keys = self.keys("class UvicornWorker: pass\nclass worker_class(UvicornWorker): pass\n")
+        self.assertEqual(keys, {"python.interface": "asgi"})
+        self.file("mine.py", "class UvicornWorker: pass\nclass NoGevent(UvicornWorker): pass\n")
+        self.assertEqual(
+            self.keys("worker_class = 'mine.NoGevent'\n"), {"python.interface": "asgi"}
+        )
 
     def test_a_worker_class_without_a_place_is_an_error_that_names_the_way_out(self):
         for name in ("gevent", "eventlet", "tornado", "gunicorn.workers.ggevent.GeventWorker"):
@@ -344,6 +394,17 @@ class Program(Case):
         env = {**os.environ, "PYTHONPATH": PACKAGE, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "gracefork._config", path]
         return subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+
+    def test_what_the_file_starts_is_not_waited_for(self):
+        done = self.run_it(
+            """
+            import threading, time
+            threading.Thread(target=time.sleep, args=(600,)).start()
+            workers = 3
+            """
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["settings"], {"workers.count": 3})
 
     def test_it_answers_in_json_whatever_the_file_prints(self):
         done = self.run_it(

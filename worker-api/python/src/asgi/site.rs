@@ -335,7 +335,7 @@ impl LookAtHeads {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let (late, is_watched) = self.0.late_heads();
         for talk in late {
-            if let Err(error) = talk.get().send_head() {
+            if let Err(error) = Talk::send_head(talk.bind(py)) {
                 error.write_unraisable(py, None);
             }
         }

@@ -259,6 +259,9 @@ impl Speech {
                 Ok::<_, std::io::Error>(())
             })?;
         }
+        if part.left.is_some_and(|left| left > len) {
+            return Err(too_short());
+        }
         Ok(part.then(false))
     }
 
@@ -341,10 +344,13 @@ fn rest(length: Option<u64>, came: usize, more: bool) -> PyResult<Option<u64>> {
         .checked_sub(came as u64)
         .ok_or_else(|| PyRuntimeError::new_err("the response is longer than its content-length"))?;
     if left > 0 && !more {
-        let error = "the response is shorter than its content-length";
-        return Err(PyRuntimeError::new_err(error));
+        return Err(too_short());
     }
     Ok(Some(left))
+}
+
+fn too_short() -> PyErr {
+    PyRuntimeError::new_err("the response is shorter than its content-length")
 }
 
 fn internal_error() -> (http::response::Parts, Answer) {

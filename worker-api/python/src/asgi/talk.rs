@@ -22,6 +22,10 @@ use super::waits::{comes_of_os_error, resolve, try_lock};
 /// So many messages that reach nobody an app may send before it is told.
 const UNHEARD: u32 = 100;
 
+/// So many seconds an app may go on with an answer that has no body before it counts as speaking to
+/// nobody: most come to their end by themselves.
+const PATIENCE: f64 = 1.0;
+
 /// See the module.
 #[pyclass(frozen, module = "gracefork._gracefork")]
 pub(super) struct Talk {
@@ -42,10 +46,22 @@ struct State {
     is_over: bool,
     /// Futures of those who wait in `send`.
     senders: Vec<Py<PyAny>>,
-    /// How many messages of the app came when the client had gone, or had all of its answer.
+    /// How many messages of the app came when nobody heard them any more.
     unheard: u32,
+    /// For how long the client has had all of an answer that has no body.
+    nobody: Nobody,
     /// The app has come to its first wait.
     has_waited: bool,
+}
+
+/// Whether somebody hears what an app says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nobody {
+    /// As far as is known, the client.
+    No,
+    /// The answer has no body. The app will soon be told.
+    Soon,
+    Now,
 }
 
 /// What is next in `receive`.
@@ -74,8 +90,7 @@ impl Talk {
             return Err(too_late(kind));
         };
         let is_gone = !speech.is_complete() && reply.is_gone();
-        let is_unheard = is_gone || speech.is_for_nobody();
-        if is_unheard {
+        if is_gone || state.nobody == Nobody::Now {
             // Before version 2.4 of the specification this is no error: what the app does after its
             // answer, it is to do. But the loop has its turn, and a stream without an end gets one.
             state.unheard += 1;
@@ -96,7 +111,8 @@ impl Talk {
         if speech.is_complete() {
             state.is_over = true;
             state.receivers.wake_all(py)?;
-        } else if is_unheard {
+        } else if speech.is_for_nobody() {
+            this.speaks_to_nobody(slf, &mut state.nobody)?;
             return Ok(Bound::new(py, Pause::default())?.into_any());
         } else if !speech.has_room() {
             let waker = this.waker(slf)?;
@@ -124,6 +140,7 @@ impl Talk {
             is_over: false,
             senders: Vec::new(),
             unheard: 0,
+            nobody: Nobody::No,
             has_waited: false,
         };
         Self {
@@ -184,6 +201,8 @@ impl Talk {
             return self.next_of_body(slf, state, body);
         }
         let is_over = match &state.answer {
+            // It will be looked after.
+            Some(_) if state.nobody == Nobody::Soon => false,
             Some((reply, speech)) if !speech.is_complete() => {
                 let waker = self.waker(slf)?;
                 reply.poll_over(&Context::from_waker(&waker)).is_ready()
@@ -285,22 +304,41 @@ impl Talk {
     }
 
     /// The head has waited for the first piece of its body, if it still does so.
-    pub(super) fn send_head(&self) -> PyResult<()> {
-        match &mut self.try_lock()?.answer {
-            Some((reply, speech)) if !reply.is_gone() => speech.send_head(reply),
+    pub(super) fn send_head(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let state = &mut *this.try_lock()?;
+        match &mut state.answer {
+            Some((reply, speech)) if !reply.is_gone() => {
+                speech.send_head(reply)?;
+                if speech.is_for_nobody() {
+                    this.speaks_to_nobody(slf, &mut state.nobody)?;
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
+    /// The client has all of the answer, and its app goes on.
+    fn speaks_to_nobody(&self, slf: &Bound<'_, Self>, nobody: &mut Nobody) -> PyResult<()> {
+        if *nobody == Nobody::No {
+            *nobody = Nobody::Soon;
+            let tell = Bound::new(slf.py(), TellOfNobody(slf.clone().unbind()))?;
+            self.site.call_later(slf.py(), PATIENCE, tell.into_any())?;
+        }
+        Ok(())
+    }
+
     /// The app has come to its end.
     pub(super) fn finish(&self, py: Python<'_>, end: &End) {
-        let (answer, told) = {
+        let (answer, told, nobody) = {
             let mut state = self.lock();
             state.body = None;
             state.came = None;
             state.senders.clear();
             state.is_over = true;
-            (state.answer.take(), state.receivers.wake_all(py))
+            let told = state.receivers.wake_all(py);
+            (state.answer.take(), told, state.nobody)
         };
         if let Err(error) = told {
             error.write_unraisable(py, None);
@@ -308,7 +346,7 @@ impl Talk {
         let Some((reply, speech)) = answer else {
             return;
         };
-        let is_gone = !speech.is_complete() && (reply.is_gone() || speech.is_for_nobody());
+        let is_gone = !speech.is_complete() && (reply.is_gone() || nobody == Nobody::Now);
         match end {
             // It was told so in `send`, or saw it in `receive`.
             End::Raised(error) if is_gone && comes_of_os_error(py, error) => {}
@@ -337,6 +375,19 @@ impl Talk {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells an app that nobody hears it, if it still speaks, as a callback.
+#[pyclass(frozen, module = "gracefork._gracefork")]
+struct TellOfNobody(Py<Talk>);
+
+#[pymethods]
+impl TellOfNobody {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let talk = self.0.bind(py);
+        talk.get().try_lock()?.nobody = Nobody::Now;
+        Talk::look_after(talk)
     }
 }
 
