@@ -1,16 +1,13 @@
 //! Config files that are programs: run by the app's interpreter, never by the master.
 
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
-
-use rustix::process::Pid;
+use std::time::Duration;
 
 use crate::config::{self, App, Evaluated, Sources, Unevaluated};
 use crate::event_loop::spec;
 use crate::package::{lacks_the_package, no_package};
-use crate::question::Question;
+use crate::question::{Meaning, Question};
 use crate::sys::inquiry::{Answer, Inquiry};
 use crate::sys::process::End;
 
@@ -62,13 +59,13 @@ fn interpreter(config: &Unevaluated) -> Result<(PathBuf, App), String> {
 }
 
 /// A config file that is being evaluated.
+pub type Evaluation = Question<ConfigFile>;
+
+/// What is evaluated, and by what.
 #[derive(Debug)]
-pub struct Evaluation {
+pub struct ConfigFile {
     name: String,
     interpreter: PathBuf,
-    inquiry: Inquiry,
-    deadline: Instant,
-    is_late: bool,
 }
 
 impl Evaluation {
@@ -98,27 +95,24 @@ impl Evaluation {
         // As gunicorn does: what the file reads lies where gracefork was started.
         let inquiry = Inquiry::start(&interpreter, &args, env, Path::new("."), None)
             .map_err(|error| format!("error: cannot run {}: {error}", interpreter.display()))?;
-        Ok(Some(Self {
-            name,
-            interpreter,
+        Ok(Some(Self::new(
             inquiry,
-            deadline: Instant::now() + LIMIT,
-            is_late: false,
-        }))
+            LIMIT,
+            ConfigFile { name, interpreter },
+        )))
     }
+}
 
-    /// The process that does it.
-    #[must_use]
-    pub fn pid(&self) -> Pid {
-        self.inquiry.pid()
-    }
+impl Meaning for ConfigFile {
+    /// The answer of the file and what it said beside it, or what is wrong, for people.
+    type Outcome = Result<(Evaluated, String), String>;
 
-    fn conclude(&self, answer: Answer) -> Result<(Evaluated, String), String> {
+    fn conclude(&self, answer: &Answer, is_late: bool) -> Self::Outcome {
         let said = String::from_utf8_lossy(&answer.error).trim_end().to_owned();
         let said = config::visible_lines(&said);
         let name = &self.name;
         match answer.end {
-            _ if self.is_late => {
+            _ if is_late => {
                 let limit = LIMIT.as_secs();
                 Err(format!(
                     "error: the config file `{name}` took longer than {limit} s"
@@ -145,31 +139,5 @@ impl Evaluation {
                 ))
             }
         }
-    }
-}
-
-impl Question for Evaluation {
-    /// The answer of the file and what it said beside it, or what is wrong, for people.
-    type Outcome = Result<(Evaluated, String), String>;
-
-    fn sources(&self) -> Vec<BorrowedFd<'_>> {
-        self.inquiry.sources().collect()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        (!self.is_late).then_some(self.deadline)
-    }
-
-    fn advance(&mut self) -> Option<Self::Outcome> {
-        if !self.is_late && self.deadline <= Instant::now() {
-            self.is_late = true;
-            self.inquiry.kill();
-        }
-        let answer = self.inquiry.advance()?;
-        Some(self.conclude(answer))
-    }
-
-    fn stop(self) {
-        self.inquiry.end();
     }
 }

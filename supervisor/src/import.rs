@@ -1,14 +1,13 @@
 //! Whether a Python app can be imported: tried in a process of its own, by the interpreter and in the
 //! environment that a host would have.
 
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::{self, Config, format_duration};
 use crate::event_loop::spec::Spec;
 use crate::package::{lacks_the_package, no_package};
-use crate::question::Question;
+use crate::question::{Meaning, Question};
 use crate::sys::inquiry::{Answer, Inquiry};
 use crate::sys::process::End;
 
@@ -33,13 +32,13 @@ impl From<String> for Refusal {
 }
 
 /// An app that is being imported.
+pub type Import = Question<App>;
+
+/// By what it is imported, and within how long.
 #[derive(Debug)]
-pub struct Import {
+pub struct App {
     interpreter: PathBuf,
-    inquiry: Inquiry,
     limit: Duration,
-    deadline: Instant,
-    is_late: bool,
 }
 
 impl Import {
@@ -58,22 +57,21 @@ impl Import {
         let umask = spec.config.security.umask;
         let inquiry = Inquiry::start(&spec.program, &args, env, &app.chdir, umask)
             .map_err(|error| format!("error: cannot run {}: {error}", spec.program.display()))?;
-        Ok(Self {
-            interpreter: spec.program,
-            inquiry,
-            limit,
-            deadline: Instant::now() + limit,
-            is_late: false,
-        })
+        let interpreter = spec.program;
+        Ok(Self::new(inquiry, limit, App { interpreter, limit }))
     }
+}
 
+impl Meaning for App {
     /// What was said meanwhile, or what is wrong.
-    fn conclude(&self, answer: &Answer) -> Result<String, Refusal> {
+    type Outcome = Result<String, Refusal>;
+
+    fn conclude(&self, answer: &Answer, is_late: bool) -> Self::Outcome {
         let said = String::from_utf8_lossy(&answer.error);
         let said = config::visible_lines(said.trim_end());
         let with = |text: &str| Refusal::from(format!("{said}\n{text}").trim_start().to_owned());
         match answer.end {
-            _ if self.is_late => {
+            _ if is_late => {
                 let limit = format_duration(self.limit);
                 Err(with(&format!(
                     "error: importing the app took longer than {limit}\n  = help: raise `workers.boot_timeout`, within which a worker has to start"
@@ -95,30 +93,5 @@ impl Import {
                 )))
             }
         }
-    }
-}
-
-impl Question for Import {
-    type Outcome = Result<String, Refusal>;
-
-    fn sources(&self) -> Vec<BorrowedFd<'_>> {
-        self.inquiry.sources().collect()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        (!self.is_late).then_some(self.deadline)
-    }
-
-    fn advance(&mut self) -> Option<Self::Outcome> {
-        if !self.is_late && self.deadline <= Instant::now() {
-            self.is_late = true;
-            self.inquiry.kill();
-        }
-        let answer = self.inquiry.advance()?;
-        Some(self.conclude(&answer))
-    }
-
-    fn stop(self) {
-        self.inquiry.end();
     }
 }

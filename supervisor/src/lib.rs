@@ -2,8 +2,8 @@
 //!
 //! Read in this order: `fleet` decides, `event_loop` carries out, `sys`
 //! knows the system; `run` brings them together. `config` and `cli` are what a
-//! user wrote, `evaluate` has it run where it is a program, `import` tries the app of a check, `ops` is
-//! what a probe sees.
+//! user wrote, `evaluate` has it run where it is a program, `import` tries the app of a check (each is
+//! a `question` to the Python `package`), `ops` is what a probe sees.
 
 pub mod cli;
 pub mod config;

@@ -12,7 +12,6 @@ use crate::event_loop::{EventLoop, Setup};
 use crate::fleet::ExitStatus;
 use crate::import::{Import, Refusal};
 use crate::logging;
-use crate::question;
 use crate::sys::listener::Inherited;
 use crate::sys::pidfile::PidFile;
 use crate::sys::process::adopt_orphans;
@@ -122,7 +121,7 @@ fn evaluated(sources: &Sources, signals: &mut Signals) -> Result<Option<Sources>
     let Some(evaluation) = begun else {
         return Ok(Some(sources.clone()));
     };
-    let waited = question::wait(evaluation, signals).map_err(|error| {
+    let waited = evaluation.wait(signals).map_err(|error| {
         Failure::refused(format!("error: the config file cannot be read: {error}"))
     })?;
     let Some(outcome) = waited else {
@@ -205,7 +204,7 @@ fn check(sources: &Sources) -> Result<ExitCode, Failure> {
         let found = find(&loaded).map_err(Failure::refused)?;
         if loaded.config.python.is_some() {
             let import = Import::begin(loaded.config.clone(), found)?;
-            let waited = question::wait(import, &mut signals).map_err(|error| {
+            let waited = import.wait(&mut signals).map_err(|error| {
                 Failure::refused(format!("error: the app cannot be imported: {error}"))
             })?;
             let said = waited.ok_or_else(told_to_stop)??;

@@ -12,7 +12,6 @@ use worker_api::scoreboard::{PodPhase, monotonic_now};
 
 use crate::fleet::{Action, Death, Event, Level, Notice, Order, Signal, SpawnFailure, WorkerId};
 use crate::ops::Counts;
-use crate::question::Question as _;
 use crate::sys::process::{self, End};
 
 use super::crew::{Board, Process, Source, last_patience};

@@ -33,7 +33,6 @@ use crate::evaluate::Evaluation;
 use crate::fleet::{Carrier, Event, ExitStatus, Fleet, Generation, MAX_ROWS, Moment, WorkerId};
 use crate::logging::LogControl;
 use crate::ops::{Metrics, OpsServer};
-use crate::question::Question as _;
 use crate::sys::cgroup::OomWatch;
 use crate::sys::channel::Received;
 use crate::sys::listener::Inherited;

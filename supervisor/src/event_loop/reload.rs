@@ -13,7 +13,6 @@ use crate::config::{self, BindAddress, Config, Log, Sources};
 use crate::evaluate::Evaluation;
 use crate::fleet::{Event, Generation};
 use crate::ops::OpsServer;
-use crate::question::Question as _;
 
 use super::crew::register;
 use super::spec::{Spec, prepare};
@@ -52,8 +51,8 @@ impl EventLoop {
     fn wait_for(&mut self, evaluation: Evaluation) {
         let registry = self.poll.registry();
         let readable = Interest::READABLE;
-        let heard = (evaluation.sources().iter())
-            .try_for_each(|source| register(source, EVALUATION, readable, registry));
+        let heard = (evaluation.sources())
+            .try_for_each(|source| register(&source, EVALUATION, readable, registry));
         if let Err(error) = heard {
             evaluation.stop();
             let reason = format!("the config file cannot be read: {error}");
