@@ -12,7 +12,7 @@ from typing import NoReturn
 from . import _owner
 from ._config import standard_output_kept
 from ._fault import Fault, leave
-from ._hooks import load
+from ._hooks import SOFTWARE, load
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> NoReturn:
     environ = os.environ
     for name in ("GRACEFORK_HOST_FD", "GRACEFORK_HOST_FIRST", "WATCHDOG_PID"):
         environ.pop(name, None)
-    environ["SERVER_SOFTWARE"] = "gracefork (gunicorn compatible)"
+    environ["SERVER_SOFTWARE"] = SOFTWARE
     with standard_output_kept() as answer:
         try:
             server = load()

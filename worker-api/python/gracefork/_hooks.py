@@ -17,6 +17,9 @@ from ._fault import BAD_CONFIG, Fault, trimmed
 from ._log import Log
 from ._objects import Listener, Worker, addresses
 
+#: Apps look for gunicorn in ``SERVER_SOFTWARE`` to know whether somebody serves them.
+SOFTWARE = "gracefork (gunicorn compatible)"
+
 _FIRST_LISTENER = 3
 _MICROSECONDS = 1_000_000
 

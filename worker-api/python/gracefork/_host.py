@@ -234,8 +234,7 @@ def main(arguments: list[str]) -> NoReturn:
     number = int(environ.pop("GRACEFORK_HOST_FD"))
     first = environ.pop("GRACEFORK_HOST_FIRST", "1") == "1"
     environ.pop("WATCHDOG_PID", None)
-    # Apps look for gunicorn here to know whether somebody serves them.
-    environ["SERVER_SOFTWARE"] = "gracefork (gunicorn compatible)"
+    environ["SERVER_SOFTWARE"] = _hooks.SOFTWARE
     # The channel, the listeners and the scoreboard are not for programs that the app starts.
     os.set_inheritable(number, False)
     inherit()

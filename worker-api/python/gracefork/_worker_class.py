@@ -4,6 +4,8 @@ it calls the app, and what one that is made from uvicorn's says to uvicorn in ``
 from __future__ import annotations
 
 import importlib
+import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -77,7 +79,8 @@ def find(value: Any) -> Found:
 
 
 def _named(name: str) -> Found | type:
-    module, _, attribute = name.replace(":", ".").rpartition(".")
+    # gunicorn's names of its own are `egg:gunicorn#sync` in full.
+    module, _, attribute = re.sub("[:#]", ".", name).rpartition(".")
     interface = _interface(attribute)
     if interface is not None:
         # It was imported if somebody has changed it.
@@ -145,8 +148,11 @@ def _take(name: str, value: Any, found: Found) -> bool:
     """Whether there is such a setting, and such a value of it."""
     try:
         if name == "ws_ping_interval":
-            found.ping_interval = float(value)
-            return found.ping_interval >= 0
+            interval = float(value)
+            if not (math.isfinite(interval) and interval >= 0):
+                return False
+            found.ping_interval = interval
+            return True
         if isinstance(value, list | tuple) and name == "forwarded_allow_ips":
             value = ",".join(value)
         setting = _SETTINGS[name]

@@ -255,6 +255,7 @@ class Translating(Case):
     def test_worker_classes_tell_the_interface(self):
         for name, interface in (
             ("sync", "wsgi"),
+            ("egg:gunicorn#sync", "wsgi"),
             ("gunicorn.workers.gthread.ThreadWorker", "wsgi"),
             ("asgi", "asgi"),
             ("uvicorn.workers.UvicornWorker", "asgi"),
@@ -331,14 +332,20 @@ class Translating(Case):
 
             class worker_class(UvicornWorker):
                 CONFIG_KWARGS = {"headers": [("a", "b")], "loop": "mine:Loop", "http": "h11",
-                                 "log_config": "logging.yaml"}
+                                 "log_config": "logging.yaml", "ws_ping_interval": float("inf")}
 
                 def init_process(self): ...
             """
         )
         self.assertEqual(answer["settings"], {"python.interface": "asgi"})
         (warning,) = answer["warnings"]
-        for name in ("worker_class.init_process", "['headers']", "['loop']", "['log_config']"):
+        for name in (
+            "worker_class.init_process",
+            "['headers']",
+            "['loop']",
+            "['log_config']",
+            "['ws_ping_interval']",
+        ):
             self.assertIn(name, warning)
         self.assertNotIn("http", warning)
 
@@ -363,15 +370,19 @@ class Translating(Case):
         self.assertIn("CONFIG_KWARGS of UvicornWorker is of type list", raised.exception.problem)
 
     def test_only_a_class_of_gunicorn_s_is_of_another_loop_by_its_name(self):
-        keys = self.keys("class UvicornWorker: pass\nclass worker_class(UvicornWorker): pass\n")
-        self.assertEqual(keys, {"python.interface": "asgi"})
         self.file("mine.py", "class UvicornWorker: pass\nclass NoGevent(UvicornWorker): pass\n")
         self.assertEqual(
             self.keys("worker_class = 'mine.NoGevent'\n"), {"python.interface": "asgi"}
         )
 
     def test_a_worker_class_without_a_place_is_an_error_that_names_the_way_out(self):
-        for name in ("gevent", "eventlet", "tornado", "gunicorn.workers.ggevent.GeventWorker"):
+        for name in (
+            "gevent",
+            "egg:gunicorn#gevent",
+            "eventlet",
+            "tornado",
+            "gunicorn.workers.ggevent.GeventWorker",
+        ):
             with self.assertRaises(Fault) as raised:
                 self.keys(f"worker_class = {name!r}\n")
             self.assertIn("threads = 8", raised.exception.help)
