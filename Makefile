@@ -50,7 +50,7 @@ run: build
 build: toolchain
 	cargo build --release
 
-python: toolchain
+python: toolchain llvm-tools
 	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir target/wheels ./$(PACKAGE)
 	@echo "Built; to install it: $(PYTHON) -m pip install $$(ls -t target/wheels/gracefork-*.whl | head -1)"
 
@@ -110,7 +110,7 @@ bench-python-restart: bench-package
 	$(BENCH_VENV)/bin/python tests/bench/python/restart.py
 
 .PHONY: bench-package
-bench-package: $(BENCH_VENV)/ready
+bench-package: toolchain llvm-tools $(BENCH_VENV)/ready
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./$(PACKAGE)
 
 soak-python: bench-package
@@ -124,6 +124,15 @@ clean:
 toolchain:
 	@command -v cargo >/dev/null || { echo "gracefork needs a Rust toolchain (1.88 or newer): https://rustup.rs" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "gracefork needs a C linker (cc): apt-get install gcc" >&2; exit 1; }
+
+# What a wheel is built with a profile with.
+.PHONY: llvm-tools
+llvm-tools:
+	@merger=$$(rustc --print sysroot)/lib/rustlib/$$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata; \
+	test -x $$merger || { \
+		echo "Installing llvm-tools, for the profile of the native module: rustup component add llvm-tools"; \
+		rustup component add llvm-tools || echo "No llvm-tools to be had here: the module is built without a profile, and somewhat slower"; \
+	}
 
 # The load of bench-http. Without it the bench leaves its first section out, and says so.
 .PHONY: wrk

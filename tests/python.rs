@@ -10,6 +10,7 @@ mod memory;
 mod mistakes;
 mod mount;
 mod sockets;
+mod training;
 mod wsgi;
 
 use std::path::PathBuf;

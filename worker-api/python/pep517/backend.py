@@ -1,6 +1,8 @@
 """Builds the wheel: maturin builds the native module, and the binary `gracefork` comes with it.
 
-`pip install . --config-settings profile=dev` builds both without optimization.
+`pip install . --config-settings profile=dev` builds both without optimization. An optimized module
+is built with a profile where the toolchain can (see `pgo`): `--config-settings pgo=no` leaves that
+out, and with `pgo=yes` it is an error where it cannot be done.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import maturin
+
+import pgo
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _WORKSPACE = os.path.dirname(os.path.dirname(_HERE))
@@ -29,8 +33,21 @@ def build_wheel(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """PEP 517."""
-    _lay_binary_down(_profile(config_settings))
-    return maturin.build_wheel(wheel_directory, _for_maturin(config_settings), metadata_directory)
+    profile, wanted = _profile(config_settings), _wants_pgo(config_settings)
+    _lay_binary_down(profile)
+
+    def build(folder: str, target: str | None = None) -> str:
+        settings = _for_maturin(config_settings, target)
+        return str(maturin.build_wheel(folder, settings, metadata_directory))
+
+    if wanted != "no":
+        try:
+            return pgo.build(wheel_directory, build)
+        except pgo.Unavailable as reason:
+            if wanted == "yes":
+                sys.exit(f"error: pgo: {reason}")
+            print(f"The module is built without a profile, and somewhat slower: {reason}")
+    return build(wheel_directory)
 
 
 def build_editable(
@@ -64,9 +81,19 @@ def _profile(settings: Settings) -> str:
     return str((settings or {}).get("profile", "release"))
 
 
-def _for_maturin(settings: Settings) -> dict[str, Any]:
-    rest = {name: value for name, value in (settings or {}).items() if name != "profile"}
-    return {"build-args": f"--profile {_profile(settings)}", **rest}
+def _wants_pgo(settings: Settings) -> str:
+    """``yes``, ``no``, or ``auto``: where it can be done, and is worth it."""
+    wanted = str((settings or {}).get("pgo", "auto" if _profile(settings) == "release" else "no"))
+    if wanted not in ("yes", "no", "auto"):
+        sys.exit(f"error: the setting pgo is yes, no or auto, not {wanted!r}")
+    return wanted
+
+
+def _for_maturin(settings: Settings, target: str | None = None) -> dict[str, Any]:
+    ours = ("profile", "pgo")
+    rest = {name: value for name, value in (settings or {}).items() if name not in ours}
+    build = f"--profile {_profile(settings)}" + (f" --target {target}" if target else "")
+    return {"build-args": build, **rest}
 
 
 def _lay_binary_down(profile: str) -> None:
