@@ -96,19 +96,24 @@ pub fn end_of_dead(child: Pid) -> Option<End> {
 /// Whether the process group of this dead leader has others in it that live, by proc(5) `stat`.
 #[must_use]
 pub fn has_others_in_group(leader: Pid) -> bool {
-    let leader = Pid::as_raw(Some(leader)).to_string();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let stats = processes.filter_map(|process| std::fs::read(process.path().join("stat")).ok());
-    stats.into_iter().any(|stat| {
-        let stat = String::from_utf8_lossy(&stat);
-        // The name before them may hold anything, brackets and blanks included.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let mut fields = fields.split_ascii_whitespace();
-        let lives = fields
-            .next()
-            .is_some_and(|state| !matches!(state, "Z" | "X"));
-        lives && fields.nth(1) == Some(leader.as_str())
-    })
+    stats
+        .into_iter()
+        .any(|stat| lives_in_group(&String::from_utf8_lossy(&stat), leader))
+}
+
+/// Whether a process of this `stat` is in the group, and lives: one whose first thread has ended does
+/// for as long as another has not, although its state is that of a dead one.
+fn lives_in_group(stat: &str, leader: Pid) -> bool {
+    // The name before them may hold anything, brackets and blanks included.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    // By their numbers in proc(5), of which the third is the first one here.
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or_default();
+    let number = |text: &str| text.parse().unwrap_or(0);
+    let has_ended = matches!(field(3), "Z" | "X") && number(field(20)) <= 1;
+    !has_ended && number(field(5)) == Pid::as_raw(Some(leader))
 }
 
 /// Whether a process has a handler for this signal, by proc(5) `status`. One that cannot be looked at
@@ -141,7 +146,7 @@ fn end_of(status: WaitStatus) -> End {
 }
 
 /// Kill and reap whatever is still a child of this process, but for
-/// `strangers`; returns how many had to be killed.
+/// `strangers`; returns how many had to be killed. One that ends by itself meanwhile had not.
 pub fn kill_children(strangers: &[Pid], deadline: Instant) -> usize {
     let mut killed = 0;
     loop {
@@ -155,7 +160,7 @@ pub fn kill_children(strangers: &[Pid], deadline: Instant) -> usize {
         for &child in &left {
             // A child is a zombie at worst until it is reaped: the pid is its own.
             let _ = rustix::process::kill_process(child, Signal::KILL);
-            killed += usize::from(wait_for(child, deadline));
+            killed += usize::from(was_killed(wait_for(child, deadline)));
         }
         // Their own children become ours.
         if left.is_empty() || Instant::now() >= deadline {
@@ -164,7 +169,11 @@ pub fn kill_children(strangers: &[Pid], deadline: Instant) -> usize {
     }
 }
 
-fn wait_for(child: Pid, deadline: Instant) -> bool {
+fn was_killed(end: Option<End>) -> bool {
+    matches!(end, Some(End::Killed(signal, _)) if signal == Signal::KILL.as_raw())
+}
+
+fn wait_for(child: Pid, deadline: Instant) -> Option<End> {
     if let Ok(pidfd) = rustix::process::pidfd_open(child, PidfdFlags::empty()) {
         let left = deadline
             .saturating_duration_since(Instant::now())
@@ -172,7 +181,7 @@ fn wait_for(child: Pid, deadline: Instant) -> bool {
         let timeout = rustix::event::Timespec::try_from(left).ok();
         let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref());
     }
-    reap(child).is_some()
+    reap(child)
 }
 
 /// The children of this process. Those that are there before it starts any
@@ -226,6 +235,22 @@ mod tests {
         let pidfd = rustix::process::pidfd_open(pid_of(child), PidfdFlags::empty()).unwrap();
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
         reap(pid_of(child)).unwrap()
+    }
+
+    #[test]
+    fn who_lives_in_a_group_is_told_by_its_state_and_its_threads() {
+        let stat = |state: &str, group: i32, threads: i32| {
+            let rest = "7 0 -1 4194304 1 0 0 0 1 2 0 0 20 0";
+            format!("12 (a) b) {state} 1 {group} {rest} {threads} 0 900 1 2 3")
+        };
+        let leader = Pid::from_raw(40).unwrap();
+        assert!(lives_in_group(&stat("S", 40, 1), leader));
+        assert!(!lives_in_group(&stat("S", 41, 1), leader));
+        assert!(!lives_in_group(&stat("Z", 40, 1), leader));
+        assert!(!lives_in_group(&stat("X", 40, 0), leader));
+        // Its first thread has ended before another one.
+        assert!(lives_in_group(&stat("Z", 40, 2), leader));
+        assert!(!lives_in_group("", leader));
     }
 
     #[test]
