@@ -11,6 +11,9 @@ SECONDS ?= 600
 # Fails where an interpreter has no headers to build the native module with.
 HEADERS := import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")
 PACKAGE := worker-api/python
+# What merges the profile of the native module, and whether it is there: see llvm-tools.
+MERGER = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata
+PGO = --config-settings pgo=$(shell test -x "$(MERGER)" && echo yes || echo no)
 # What a wheel is made of.
 PACKAGED := $(shell find supervisor/src worker-api \( -name '*.rs' -o -name '*.py' -o -name '*.toml' \) -not -path '*/tests/*') Cargo.toml Cargo.lock
 # The interpreters that the tests of the package run on: all that pyenv has, or the one there is. Those
@@ -28,7 +31,7 @@ help:
 	@echo "make bench  measure the master, and print a table (3 minutes)"
 	@echo "make bench-shutdown  requests lost on SIGTERM and SIGHUP, beside gunicorn and uvicorn (5 minutes)"
 	@echo "make bench-http  what a request and a connection cost a worker, beside bare hyper (5 minutes)"
-	@echo "make bench-python  Python apps, beside the servers that they run on (25 minutes)"
+	@echo "make bench-python  Python apps, beside the servers that they run on (27 minutes)"
 	@echo "make bench-python-memory  what four workers of a Flask app occupy, beside others (3 minutes)"
 	@echo "make bench-python-restart  from a killed worker to its replacement (1 minute)"
 	@echo "make soak-python  Python apps in mixed load with clients that leave: leaks (10 minutes; SECONDS=60)"
@@ -50,8 +53,8 @@ run: build
 build: toolchain
 	cargo build --release
 
-python: toolchain llvm-tools
-	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir target/wheels ./$(PACKAGE)
+python: llvm-tools
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps $(PGO) --wheel-dir target/wheels ./$(PACKAGE)
 	@echo "Built; to install it: $(PYTHON) -m pip install $$(ls -t target/wheels/gracefork-*.whl | head -1)"
 
 test: toolchain $(VENV)/ready
@@ -110,8 +113,8 @@ bench-python-restart: bench-package
 	$(BENCH_VENV)/bin/python tests/bench/python/restart.py
 
 .PHONY: bench-package
-bench-package: toolchain llvm-tools $(BENCH_VENV)/ready
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./$(PACKAGE)
+bench-package: llvm-tools $(BENCH_VENV)/ready
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(PGO) ./$(PACKAGE)
 
 soak-python: bench-package
 	$(BENCH_VENV)/bin/python -B tests/soak/soak.py --seconds $(SECONDS)
@@ -125,11 +128,10 @@ toolchain:
 	@command -v cargo >/dev/null || { echo "gracefork needs a Rust toolchain (1.88 or newer): https://rustup.rs" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "gracefork needs a C linker (cc): apt-get install gcc" >&2; exit 1; }
 
-# What a wheel is built with a profile with.
+# With it the native module is built with a profile (docs/architecture.md).
 .PHONY: llvm-tools
-llvm-tools:
-	@merger=$$(rustc --print sysroot)/lib/rustlib/$$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata; \
-	test -x $$merger || { \
+llvm-tools: toolchain
+	@test -x "$(MERGER)" || { \
 		echo "Installing llvm-tools, for the profile of the native module: rustup component add llvm-tools"; \
 		rustup component add llvm-tools || echo "No llvm-tools to be had here: the module is built without a profile, and somewhat slower"; \
 	}

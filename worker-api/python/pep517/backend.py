@@ -33,16 +33,16 @@ def build_wheel(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """PEP 517."""
-    profile, wanted = _profile(config_settings), _wants_pgo(config_settings)
-    _lay_binary_down(profile)
+    wanted = _wants_pgo(config_settings)
+    program = _lay_binary_down(_profile(config_settings))
 
-    def build(folder: str, target: str | None = None) -> str:
-        settings = _for_maturin(config_settings, target)
+    def build(folder: str, arguments: str = "") -> str:
+        settings = _for_maturin(config_settings, arguments)
         return str(maturin.build_wheel(folder, settings, metadata_directory))
 
     if wanted != "no":
         try:
-            return pgo.build(wheel_directory, build)
+            return pgo.build(wheel_directory, program, build)
         except pgo.Unavailable as reason:
             if wanted == "yes":
                 sys.exit(f"error: pgo: {reason}")
@@ -54,9 +54,11 @@ def build_editable(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """PEP 660."""
+    if _wants_pgo(config_settings) == "yes":
+        sys.exit("error: pgo: what is to be edited is built too often for that; leave -e out")
     _lay_binary_down(_profile(config_settings))
     settings = _for_maturin(config_settings)
-    return maturin.build_editable(wheel_directory, settings, metadata_directory)
+    return str(maturin.build_editable(wheel_directory, settings, metadata_directory))
 
 
 def prepare_metadata_for_build_wheel(
@@ -77,27 +79,36 @@ def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
     raise SystemExit("gracefork has no source distribution: build a wheel from its repository")
 
 
+def _setting(settings: Settings, name: str, default: str) -> str:
+    """The last one, where pip was told of several."""
+    value = (settings or {}).get(name, default)
+    return str(value[-1] if isinstance(value, list) else value)
+
+
 def _profile(settings: Settings) -> str:
-    return str((settings or {}).get("profile", "release"))
+    return _setting(settings, "profile", "release")
 
 
 def _wants_pgo(settings: Settings) -> str:
     """``yes``, ``no``, or ``auto``: where it can be done, and is worth it."""
-    wanted = str((settings or {}).get("pgo", "auto" if _profile(settings) == "release" else "no"))
+    # Whoever tells cargo what to do knows what becomes of it.
+    plain = _profile(settings) == "release" and "build-args" not in (settings or {})
+    wanted = _setting(settings, "pgo", "auto" if plain else "no")
     if wanted not in ("yes", "no", "auto"):
         sys.exit(f"error: the setting pgo is yes, no or auto, not {wanted!r}")
+    if wanted == "yes" and "build-args" in (settings or {}):
+        sys.exit("error: pgo: not with build-args, which would replace its own")
     return wanted
 
 
-def _for_maturin(settings: Settings, target: str | None = None) -> dict[str, Any]:
+def _for_maturin(settings: Settings, arguments: str = "") -> dict[str, Any]:
     ours = ("profile", "pgo")
     rest = {name: value for name, value in (settings or {}).items() if name not in ours}
-    build = f"--profile {_profile(settings)}" + (f" --target {target}" if target else "")
-    return {"build-args": build, **rest}
+    return {"build-args": f"--profile {_profile(settings)} {arguments}", **rest}
 
 
-def _lay_binary_down(profile: str) -> None:
-    """Builds the binary and puts it where maturin takes scripts from."""
+def _lay_binary_down(profile: str) -> str:
+    """Builds the binary and puts it where maturin takes scripts from. Where cargo has put it."""
     # Not `-p`: with the features that the whole workspace asks for, `cargo build` has built it.
     build = ["cargo", "build", "--locked", "--profile", profile, "--bin", "gracefork"]
     built = subprocess.run(
@@ -110,7 +121,9 @@ def _lay_binary_down(profile: str) -> None:
     if built.returncode != 0:
         sys.exit(f"error: {' '.join(build)} failed")
     os.makedirs(_SCRIPTS, exist_ok=True)
-    shutil.copy2(_executable(built.stdout), os.path.join(_SCRIPTS, "gracefork"))
+    program = _executable(built.stdout)
+    shutil.copy2(program, os.path.join(_SCRIPTS, "gracefork"))
+    return program
 
 
 def _executable(messages: str) -> str:

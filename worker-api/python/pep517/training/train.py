@@ -18,9 +18,11 @@ import sys
 import threading
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 CLIENTS = 32
+SETTINGS = ("-c", "config.py", "-b", "127.0.0.1:0", "-w", "1")
 # Of one answer, and of the whole, in seconds.
 PATIENCE = 30.0
 LIMIT = 240
@@ -57,19 +59,29 @@ def _chunked(body: bytes) -> bytes:
     return _request(b"POST /echo", fields) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
-# Each with how many of a hundred it is.
+class Question(NamedTuple):
+    """A request, and what its answer must be."""
+
+    # Of a hundred.
+    share: int
+    request: bytes
+    echo: bytes | None = None
+    status: bytes = b"200"
+
+
+JSON = SERVICE + b"Content-Type: application/json\r\n"
 MIX = [
-    (40, _request(b"GET /", PLAIN)),
-    (15, _request(b"GET /json?page=2&order=name", SERVICE)),
-    (15, _request(b"GET /html", BROWSER)),
-    (10, _request(b"POST /echo", SERVICE + b"Content-Type: application/json\r\n", BODY)),
-    (5, _request(b"GET /a%20path/that/is-not", BROWSER)),
-    (5, _request(b"GET /stream", SERVICE)),
-    (3, _request(b"HEAD /html", BROWSER)),
-    (3, _request(b"GET /file", BROWSER)),
-    (2, _request(b"POST /echo", PLAIN, BODY * 400)),
-    (1, _request(b"GET /large", SERVICE)),
-    (1, _chunked(BODY)),
+    Question(40, _request(b"GET /", PLAIN)),
+    Question(15, _request(b"GET /json?page=2&order=name", SERVICE)),
+    Question(15, _request(b"GET /html", BROWSER)),
+    Question(10, _request(b"POST /echo", JSON, BODY), BODY),
+    Question(5, _request(b"GET /a%20path/that/is-not", BROWSER), status=b"404"),
+    Question(5, _request(b"GET /stream", SERVICE)),
+    Question(3, _request(b"HEAD /html", BROWSER)),
+    Question(3, _request(b"GET /file", BROWSER)),
+    Question(2, _request(b"POST /echo", PLAIN, BODY * 400), BODY * 400),
+    Question(1, _request(b"GET /large", SERVICE)),
+    Question(1, _chunked(BODY), BODY),
 ]
 
 
@@ -91,42 +103,46 @@ class Client:
             raise SystemExit("the server has closed a connection of the training")
         return came
 
-    def answer(self, request: bytes) -> None:
-        """Reads the whole answer to ``request``."""
+    def answer(self, question: Question) -> None:
+        """Reads the whole answer, which must be what was asked for."""
         came = b""
         while b"\r\n\r\n" not in came:
             came += self.receive()
         head, _, body = came.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-        if request.startswith(b"HEAD"):
+        if head.split()[1] != question.status:
+            raise SystemExit(f"the training got a wrong answer: {head!r}")
+        if question.request.startswith(b"HEAD"):
             return
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
         if length:
-            missing = int(length[1]) - len(body)
-            while missing > 0:
-                missing -= len(self.receive())
+            while len(body) < int(length[1]):
+                body += self.receive()
         else:
             while not body.endswith(b"0\r\n\r\n"):
                 body += self.receive()
+        if question.echo is not None and body != question.echo:
+            raise SystemExit(f"the training got another body than it sent: {body!r}")
 
 
-def ask(port: int, rounds: int) -> None:
-    """Has each client ask ``rounds`` times a hundred requests."""
+def ask(port: int, rounds: int) -> int:
+    """Has each client ask ``rounds`` times a hundred requests; how many that is."""
     # In an order that has no long runs, and is the same each time.
-    requests = [request for share, request in MIX for _ in range(share)]
-    order = [requests[step * 37 % len(requests)] for step in range(len(requests))]
+    mix = [question for question in MIX for _ in range(question.share)]
+    order = [mix[step * 37 % len(mix)] for step in range(len(mix))]
     clients = [Client(port) for _ in range(CLIENTS)]
     for turn in range(rounds * len(order)):
         asked = [order[(turn + number) % len(order)] for number in range(CLIENTS)]
-        for client, request in zip(clients, asked, strict=True):
-            client.send(request)
-        for client, request in zip(clients, asked, strict=True):
-            client.answer(request)
+        for client, question in zip(clients, asked, strict=True):
+            client.send(question.request)
+        for client, question in zip(clients, asked, strict=True):
+            client.answer(question)
         if turn % len(order) == 0:
             # A few come anew, as behind a load balancer.
             clients[turn // len(order) % CLIENTS].socket.close()
             clients[turn // len(order) % CLIENTS] = Client(port)
     for client in clients:
         client.socket.close()
+    return rounds * len(order) * CLIENTS
 
 
 def converse(port: int, rounds: int) -> None:
@@ -145,8 +161,11 @@ def converse(port: int, rounds: int) -> None:
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
             b"%s\r\n" % fields
         )
-        while b"\r\n\r\n" not in client.receive():
-            pass
+        head = client.receive()
+        while b"\r\n\r\n" not in head:
+            head += client.receive()
+        if b" 101 " not in head or (b"permessage-deflate" in head) != bool(fields):
+            raise SystemExit(f"the training got no WebSocket: {head!r}")
         mask = b"\x12\x34\x56\x78"
         masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
         frame = struct.pack("!BB", first, 0x80 | len(payload)) + mask + masked
@@ -156,16 +175,27 @@ def converse(port: int, rounds: int) -> None:
         client.socket.close()
 
 
-def train(program: str, app: str, rounds: int, *options: str) -> None:
-    """Serves ``app``, and asks it."""
+def train(program: str, app: str, rounds: int, *options: str) -> int:
+    """Serves ``app``, and asks it; how many requests it has answered."""
     ours = ("GRACEFORK_", "GUNICORN_", "WEB_CONCURRENCY")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment.update(PYTHONDONTWRITEBYTECODE="1", GRACEFORK_PYTHON_EXECUTABLE=sys.executable)
     server = subprocess.Popen(
-        [program, "-c", "config.py", "-b", "127.0.0.1:0", "-w", "1", *options, app],
+        [
+            os.path.abspath(program),
+            "-c",
+            "config.py",
+            "-b",
+            "127.0.0.1:0",
+            "-w",
+            "1",
+            *options,
+            app,
+        ],
         cwd=HERE,
         env=environment,
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -184,7 +214,7 @@ def train(program: str, app: str, rounds: int, *options: str) -> None:
         # Read on, so that it is never full.
         rest = threading.Thread(target=lambda: said.extend(server.stderr), daemon=True)
         rest.start()
-        ask(port, rounds)
+        requests = ask(port, rounds)
         if app == "apps:asgi":
             converse(port, rounds)
         server.terminate()
@@ -192,24 +222,30 @@ def train(program: str, app: str, rounds: int, *options: str) -> None:
         rest.join(PATIENCE)
         if status != 0:
             raise SystemExit(f"gracefork has ended with {status}:\n" + "".join(said))
+        return requests
     finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        # Host and workers end when their master is gone.
+        server.kill()
+        server.wait()
 
 
-def give_up(*_: object) -> None:
-    """Of SIGALRM."""
-    raise SystemExit(f"the training is not done within {LIMIT} s")
+def give_up(number: int, _frame: object) -> None:
+    """Of a signal: what is running here is not left behind."""
+    if number == signal.SIGALRM:
+        raise SystemExit(f"the training is not done within {LIMIT} s")
+    raise SystemExit(f"the training was ended by {signal.Signals(number).name}")
 
 
 def main(program: str, rounds: str = "20") -> None:
-    """``rounds`` of 3,200 requests, for each of the servers."""
-    signal.signal(signal.SIGALRM, give_up)
+    """``rounds`` of 3,200 requests for a server of each kind, and a quarter of that for one with
+    threads. Prints how many it was in all."""
+    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, give_up)
     signal.alarm(LIMIT)
-    train(program, "apps:wsgi", int(rounds))
-    train(program, "apps:wsgi", max(1, int(rounds) // 4), "--threads", "4")
-    train(program, "apps:asgi", int(rounds))
+    whole = int(rounds)
+    wsgi = train(program, "apps:wsgi", whole)
+    threads = train(program, "apps:wsgi", max(1, whole // 4), "--threads", "4")
+    print(wsgi + threads + train(program, "apps:asgi", whole))
 
 
 if __name__ == "__main__":
