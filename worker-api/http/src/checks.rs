@@ -4,7 +4,7 @@
 //! another way, what one of the two takes for the body of a request is the next request for the
 //! other. So a [`Watcher`] reads the bytes first, strictly, by gunicorn's rules and limits. It
 //! holds back what is not complete, and hyper never gets to see what is wrong.
-//! `docs/http-checks.md` lists what is refused, where, and with which status.
+//! `tests/corpus` has an example of all that is refused, and with which status.
 
 pub mod proxy;
 

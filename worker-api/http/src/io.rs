@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags};
 
 use crate::checks::Peer;
 use crate::intake::{Intake, Supply};
-use crate::lifecycle::Absence;
+use crate::lifecycle::{Absence, Input};
 use crate::link::{Link, Side};
 use crate::scratch::{self, poll_through};
 
@@ -333,10 +333,15 @@ impl<T: Socket> Write for Io<T> {
             self.attend(cx)?;
             return Poll::Ready(Ok(()));
         }
-        let intake = self.intake.as_ref();
-        if ended && intake.is_some_and(|intake| intake.waits_for_answer()) {
-            // This was it, and hyper does not try to read again on its own.
-            cx.waker().wake_by_ref();
+        if ended && let Some(intake) = &self.intake {
+            if intake.has_bytes() {
+                // The next request has begun while this one was answered.
+                self.link.input(Input::BytesCame);
+            }
+            if intake.waits_for_answer() {
+                // This was it, and hyper does not try to read again on its own.
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Ready(Ok(()))
     }

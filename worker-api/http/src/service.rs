@@ -185,6 +185,11 @@ where
             None => answered?,
         };
         let switches = switches(*this.connects, response.status());
+        if switches && *this.connects {
+            // What follows is no body (RFC 9110, section 9.3.6), and hyper would refuse the answer.
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            response.headers_mut().remove(header::TRANSFER_ENCODING);
+        }
         link.answered(response.status(), switches);
         let is_last = *this.is_last || broken.is_some() || link.setup.announces_close();
         if is_last && !switches {

@@ -207,7 +207,7 @@ def _requests() -> Iterator[Setting]:
         "off",
         check.proxy_protocol,
         "http.proxy_protocol",
-        note="both versions are understood",
+        note="both versions; `REMOTE_ADDR`, `REMOTE_PORT` are the client's, no `PROXY_*` keys",
     )
     yield _key("proxy_allow_ips", _LOCAL, check.networks, "http.proxy_allow_ips")
     yield _key(

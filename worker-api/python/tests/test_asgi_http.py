@@ -265,6 +265,44 @@ async def lists(scope, receive, send):
             self.assertEqual((answer.status, answer.field("content-length")), (204, None))
             self.assertEqual(client.get().text, "hello")
 
+    def test_a_length_that_is_said_again_is_said_once(self):
+        source = """
+            async def app(scope, receive, send):
+                lengths = [b"3", scope["query_string"]]
+                headers = [(b"content-length", length) for length in lengths]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": b"abc"})
+        """
+        with self.pod(source).connect() as client:
+            for method in ("GET", "HEAD"):
+                answer = client.get("/?3", method=method)
+                lengths = [value for name, value in answer.fields if name == "content-length"]
+                self.assertEqual((answer.status, lengths), (200, ["3"]), method)
+                self.assertEqual(client.get("/?4", method=method).status, 500, method)
+
+    def test_a_status_that_nobody_has_named_has_no_reason(self):
+        source = """
+            async def app(scope, receive, send):
+                await send({"type": "http.response.start", "status": 299})
+                await send({"type": "http.response.body"})
+        """
+        with self.pod(source).connect() as client:
+            client.ask("/")
+            self.assertEqual(client.file.readline(), b"HTTP/1.1 299 \r\n")
+
+    def test_an_answer_to_connect_has_no_length(self):
+        source = """
+            async def app(scope, receive, send):
+                headers = [(b"content-length", b"0")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body"})
+        """
+        with self.pod(source).connect() as client:
+            client.send("CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n")
+            status, fields = client.head()
+            self.assertEqual(status, 200)
+            self.assertNotIn("content-length", dict(fields))
+
     def test_a_client_that_reads_slowly_holds_the_app_back(self):
         pod = self.pod(self.SOURCE)
         with pod.connect() as client:

@@ -10,6 +10,9 @@ use super::refusal::Refusal;
 use super::rules::Rules;
 use super::target;
 
+/// hyper refuses a name of so many bytes, without a word.
+const LONGEST_NAME: usize = 1 << 16;
+
 /// A head that is being read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Head {
@@ -25,6 +28,8 @@ pub(super) struct Head {
     /// What is wrong with the two fields above.
     framing_fault: Option<Refusal>,
     upgrade: bool,
+    /// What an expectation is refused with, unless its field turns out to be folded.
+    doubt: Option<Refusal>,
     oddities: Option<Box<Oddities>>,
 }
 
@@ -98,7 +103,12 @@ impl Head {
         trusts: bool,
     ) -> Result<Option<Message>, Refusal> {
         loop {
-            while self.lines.is_fresh() && self.read_quickly(bytes, rules, trusts)? {}
+            if let Some(refusal) = self.doubt {
+                return self.settle(refusal, bytes);
+            }
+            if self.lines.is_fresh() && self.read_quickly(bytes, rules, trusts)? {
+                continue;
+            }
             let Some(line) = self.lines.next(bytes)? else {
                 self.check_begun(bytes, rules)?;
                 return Ok(None);
@@ -107,7 +117,7 @@ impl Head {
                 if line.is_empty() {
                     return self.finish(rules).map(Some);
                 }
-                let Field { name, value } = field(line, rules, &mut self.fields)?;
+                let Field { name, value } = field(line, rules, self.fields)?;
                 self.field(name, value, line.len() + 2, is_hidden(name), trusts)?;
                 self.check_length(rules)?;
             } else if line.is_empty() && !self.blank {
@@ -137,11 +147,20 @@ impl Head {
         let Some(field) = quick::field(rest).filter(fits) else {
             return Ok(false);
         };
-        self.fields += 1;
         self.lines.skip(field.len);
         self.field(field.name, field.value, field.len, field.underscore, trusts)?;
         self.check_length(rules)?;
         Ok(true)
+    }
+
+    /// What is wrong with a field is only told when the next line has begun: were it folded, that would
+    /// be told, as by gunicorn.
+    fn settle(&self, refusal: Refusal, bytes: &[u8]) -> Result<Option<Message>, Refusal> {
+        match bytes.get(self.lines.complete()) {
+            None => Ok(None),
+            Some(b' ' | b'\t') => Err(Refusal::Folded),
+            Some(_) => Err(refusal),
+        }
     }
 
     fn check_length(&self, rules: &Rules) -> Result<(), Refusal> {
@@ -214,17 +233,21 @@ impl Head {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
             4 if is("host") => once(&mut self.host)?,
-            6 if is("expect") => expectation(value)?,
+            6 if is("expect") => self.doubt = expectation(value).err(),
             7 if is("upgrade") => self.upgrade = true,
             12 if is("content-type") => once(&mut self.content_type)?,
             14 if is("content-length") => self.content_length(value),
             17 if is("transfer-encoding") => self.transfer_encoding(value),
             15.. if trusts && starts_with(name, b"x-forwarded-") => self.forwarded(name, value)?,
+            LONGEST_NAME.. => return Err(Refusal::FieldTooLong),
             _ => {}
         }
         if hidden && !(trusts && is_forwarder_field(name)) {
+            // Not counted either, as by gunicorn.
             let edit = self.lines.without_last(len);
             self.oddities().edits.push(edit);
+        } else {
+            self.fields += 1;
         }
         Ok(())
     }
@@ -314,19 +337,14 @@ pub(super) struct Field<'a> {
     pub(super) value: &'a [u8],
 }
 
-/// Reads one field's line, and counts it.
+/// Reads the line of one field more, beside those that are counted.
 #[inline]
-pub(super) fn field<'a>(
-    line: &'a [u8],
-    rules: &Rules,
-    count: &mut usize,
-) -> Result<Field<'a>, Refusal> {
-    if *count >= rules.fields {
-        return Err(Refusal::TooManyFields);
-    }
-    *count += 1;
+pub(super) fn field<'a>(line: &'a [u8], rules: &Rules, count: usize) -> Result<Field<'a>, Refusal> {
     if matches!(line, [b' ' | b'\t', ..]) {
         return Err(Refusal::Folded);
+    }
+    if count >= rules.fields {
+        return Err(Refusal::TooManyFields);
     }
     let colon = line.iter().position(|byte| *byte == b':');
     let Some((name, value)) = colon.map(|colon| (&line[..colon], &line[colon + 1..])) else {

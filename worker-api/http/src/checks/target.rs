@@ -39,10 +39,10 @@ pub(super) fn escape(target: &[u8]) -> Vec<u8> {
     escaped
 }
 
-/// `host:port`, of CONNECT alone.
+/// `host:port`, of CONNECT alone. Nobody can be connected to port 0.
 fn is_authority_form(target: &[u8]) -> bool {
-    let has_port = target.iter().rev().take_while(|byte| **byte != b':');
-    has_port.count() < target.len() && authority(target).len() == target.len() && is_host(target)
+    let port = split_host(target).and_then(|port| port_of(port?));
+    port.is_some_and(|port| port > 0)
 }
 
 /// `scheme://authority`, and what follows.
@@ -52,8 +52,15 @@ fn is_absolute_form(target: &[u8]) -> bool {
     let (Some(first), Some(rest)) = (scheme.first(), rest.strip_prefix(b"://")) else {
         return false;
     };
-    let authority = authority(rest);
-    first.is_ascii_alphabetic() && !authority.is_empty() && is_host(authority)
+    let mut parts = authority(rest).splitn(2, |byte| *byte == b'@');
+    let host = match (parts.next(), parts.next()) {
+        (_, Some(host)) | (Some(host), None) => split_host(host),
+        (None, None) => None,
+    };
+    // RFC 3986, section 3.2.3: a port may be empty.
+    let port = host.map(|port| port.filter(|port| !port.is_empty()));
+    first.is_ascii_alphabetic()
+        && port.is_some_and(|port| port.is_none_or(|port| port_of(port).is_some()))
 }
 
 fn is_scheme_byte(byte: u8) -> bool {
@@ -66,21 +73,35 @@ fn authority(text: &[u8]) -> &[u8] {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// Brackets are only around an IPv6 address.
-fn is_host(authority: &[u8]) -> bool {
-    let name = authority.rsplit(|byte| *byte == b'@').next();
-    let name = name.unwrap_or_default();
-    let brackets = authority.iter().filter(|byte| matches!(byte, b'[' | b']'));
-    let Some(inside) = name.strip_prefix(b"[") else {
-        return brackets.count() == 0;
+/// What is behind the colon after a host, if there is one; `None` where there is no host. Brackets
+/// are around an IPv6 address, and nowhere else.
+fn split_host(text: &[u8]) -> Option<Option<&[u8]>> {
+    let len = match text {
+        [b'[', inside @ ..] => {
+            let len = inside.iter().position(|byte| *byte == b']')?;
+            let address = std::str::from_utf8(&inside[..len]).ok()?;
+            address.parse::<Ipv6Addr>().ok()?;
+            len + 2
+        }
+        _ => text.iter().take_while(|byte| **byte != b':').count(),
     };
-    let Some(end) = inside.iter().position(|byte| *byte == b']') else {
-        return false;
-    };
-    let address = std::str::from_utf8(&inside[..end]);
-    brackets.count() == 2
-        && matches!(inside.get(end + 1), None | Some(b':'))
-        && address.is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
+    let (host, rest) = text.split_at(len);
+    let is_name = host.starts_with(b"[") || !host.iter().any(|byte| b"[]@/?#".contains(byte));
+    match rest {
+        _ if host.is_empty() || !is_name => None,
+        [] => Some(None),
+        [b':', port @ ..] => Some(Some(port)),
+        _ => None,
+    }
+}
+
+/// A port, in digits alone.
+fn port_of(digits: &[u8]) -> Option<u16> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]
@@ -108,6 +129,18 @@ mod tests {
             ("GET", "http://[x]/", false),
             ("GET", "http://x[::1]/", false),
             ("PUT", "s://]ufd/:", false),
+            ("GET", "http://a:/", true),
+            ("GET", "http://a:65535", true),
+            ("GET", "http://a:65536/", false),
+            ("GET", "http://a:b/", false),
+            ("GET", "http://a:-1/", false),
+            ("GET", "http://:80/", false),
+            ("GET", "http://u@:80/", false),
+            ("GET", "http://u@/", false),
+            ("GET", "http://u@v@a/", false),
+            ("GET", "http://@a/", true),
+            ("GET", "http://[::1]:x/", false),
+            ("GET", "http://a:1:2/", false),
             ("GET", "http:///a", false),
             ("GET", "http:/a", false),
             ("GET", "://a", false),
@@ -118,6 +151,22 @@ mod tests {
             ("GET", "/a\tb", false),
             ("CONNECT", "example.com:443", true),
             ("CONNECT", "[::1]:443", true),
+            ("CONNECT", "example.com:1", true),
+            ("CONNECT", "example.com:65535", true),
+            ("CONNECT", "example.com:65536", false),
+            ("CONNECT", "example.com:0", false),
+            ("CONNECT", "example.com:", false),
+            ("CONNECT", "example.com:+1", false),
+            ("CONNECT", "example.com:http", false),
+            ("CONNECT", "a:b:1", false),
+            ("CONNECT", ":443", false),
+            ("CONNECT", ":", false),
+            ("CONNECT", "", false),
+            ("CONNECT", "u@example.com:443", false),
+            ("CONNECT", "a:@b", false),
+            ("CONNECT", "[::1]", false),
+            ("CONNECT", "[::1]:", false),
+            ("CONNECT", "[::1]:x", false),
             ("CONNECT", "example.com", false),
             ("CONNECT", "/", false),
             ("CONNECT", "a:1/b", false),

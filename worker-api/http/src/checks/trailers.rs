@@ -43,7 +43,7 @@ impl Trailers {
                 let edits = std::mem::take(&mut self.edits);
                 return Ok(Some((self.lines.complete(), edits)));
             }
-            let name = field(line, rules, &mut self.fields)?.name;
+            let name = field(line, rules, self.fields)?.name;
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
             if FORBIDDEN.into_iter().any(is) {
                 return Err(Refusal::Trailer);
@@ -53,6 +53,8 @@ impl Trailers {
             }
             if is_hidden(name) {
                 self.edits.push(self.lines.without_last(line.len() + 2));
+            } else {
+                self.fields += 1;
             }
         }
         check_begun(self.lines.begun(bytes), bytes.len(), TOO_LONG, rules)?;

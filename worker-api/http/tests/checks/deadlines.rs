@@ -25,6 +25,17 @@ fn a_head_that_stands_still_is_answered_with_408() {
 }
 
 #[test]
+fn a_head_that_begins_while_another_request_is_answered_has_no_more_time() {
+    let both = "GET / HTTP/1.1\r\n\r\nGET /next";
+    assert!(!after(9, both).hung_up);
+    let outcome = after(11, both);
+    assert_eq!(
+        (outcome.statuses(), outcome.hung_up),
+        (vec![200, 408], true)
+    );
+}
+
+#[test]
 fn a_body_that_stands_still_is_answered_with_408() {
     let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     for begun in [

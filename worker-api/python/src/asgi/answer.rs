@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
+use worker_http::ReasonPhrase;
 
 use super::fields;
 
@@ -46,24 +47,43 @@ impl Head {
             .ok_or_else(|| PyValueError::new_err(format!("{status} is no final status")))?;
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
+        if status.canonical_reason().is_none() {
+            // hyper would make one up.
+            parts.extensions.insert(ReasonPhrase::from_static(b""));
+        }
         parts.headers = fields(message, room)?;
         if status == StatusCode::NO_CONTENT {
             // RFC 9110, section 8.6.
             parts.headers.remove(CONTENT_LENGTH);
         }
-        let length = parts.headers.get(CONTENT_LENGTH);
-        let length = length
-            .map(|length| {
-                let text = length.to_str().ok();
-                let number = text.and_then(|text| text.parse::<u64>().ok());
-                number.ok_or_else(|| PyValueError::new_err("content-length is no number"))
-            })
-            .transpose()?;
+        let length = length_in(&mut parts.headers)?;
         Ok(Self {
             parts,
             length,
             trailers: flag(message, intern!(py, "trailers"))?,
         })
+    }
+}
+
+/// The one `content-length`; of equal ones, one is left.
+fn length_in(fields: &mut HeaderMap) -> PyResult<Option<u64>> {
+    let mut given = fields.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = given.next() else {
+        return Ok(None);
+    };
+    let again = given.next();
+    if again.into_iter().chain(given).any(|length| length != first) {
+        let error = "there are two values of content-length";
+        return Err(PyValueError::new_err(error));
+    }
+    let number = first.to_str().ok().and_then(|text| text.parse().ok());
+    if again.is_some() {
+        let first = first.clone();
+        fields.insert(CONTENT_LENGTH, first);
+    }
+    match number {
+        Some(length) => Ok(Some(length)),
+        None => Err(PyValueError::new_err("content-length is no number")),
     }
 }
 
