@@ -2,6 +2,7 @@
 //! frameworks that people use.
 
 mod check;
+mod children;
 mod container;
 mod frameworks;
 mod hang;

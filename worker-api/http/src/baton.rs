@@ -48,6 +48,7 @@ use mio::Interest;
 use worker_api::{Drain, DrainEvents, Stage, Worker};
 
 pub use self::around::Surroundings;
+pub use self::executor::stack_size;
 pub use self::hang::Patience;
 pub use self::reply::{Gone, Reply, Streaming};
 pub use self::request::RequestBody;

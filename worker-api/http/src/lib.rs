@@ -35,7 +35,7 @@ mod waiter;
 pub use baton::hosted;
 pub use baton::{
     Body, Gone, Handler, Patience, Reply, Request, RequestBody, Response, Streaming, Surroundings,
-    Upgraded, serve, serve_within,
+    Upgraded, serve, serve_within, stack_size,
 };
 pub use checks::Client;
 pub use error::ServeError;

@@ -119,8 +119,10 @@ def _serve(worker: Worker, server: Server, orders: Orders) -> None:
         hooks = server.cfg.pre_request, server.cfg.post_request
         serve(worker.native, around(worker.wsgi, worker, *hooks), options, orders)
         return
+    from . import _forks
     from ._gracefork import serve_wsgi
 
+    _forks.mend()
     orders.booting = False
     serve_wsgi(worker.native, worker.wsgi, options)
 

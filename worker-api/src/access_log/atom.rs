@@ -3,7 +3,8 @@
 use std::fmt::Arguments;
 use std::io::Write;
 
-use super::{Record, date, escape};
+use super::escape::{self, Setting};
+use super::{Record, date};
 
 /// One thing that a line tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,17 +88,16 @@ impl Atom {
         })
     }
 
-    /// `end`: the sign that ends the value in a line; it is escaped in the value itself.
     pub(super) fn write(
         &self,
         record: &Record<'_>,
-        end: Option<u8>,
+        setting: Setting,
         cut: usize,
         line: &mut Vec<u8>,
     ) {
-        let text = |value: &[u8], line: &mut Vec<u8>| escape::text(value, end, cut, line);
+        let text = |value: &[u8], line: &mut Vec<u8>| escape::text(value, setting, cut, line);
         let given = |value: Option<&[u8]>, line: &mut Vec<u8>| match value {
-            Some(value) if !value.is_empty() => escape::text(value, end, cut, line),
+            Some(value) if !value.is_empty() => escape::text(value, setting, cut, line),
             _ => line.push(b'-'),
         };
         let took = record.took;

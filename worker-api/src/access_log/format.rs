@@ -1,6 +1,7 @@
 //! A format: parsed once, and used for every line.
 
 use super::atom::{Atom, Known, Names};
+use super::escape::Setting;
 use super::json;
 use super::{DEFAULT_FORMAT, Record};
 
@@ -39,7 +40,7 @@ enum Layout {
 enum Piece {
     Literal(String),
     /// With the sign that ends its value: what follows it in the format.
-    Atom(Atom, Option<u8>),
+    Atom(Atom, Setting),
 }
 
 /// What is wrong with a format.
@@ -132,7 +133,7 @@ fn write(pieces: &[Piece], record: &Record<'_>, cut: usize, line: &mut Vec<u8>) 
     for piece in pieces {
         match piece {
             Piece::Literal(text) => line.extend_from_slice(text.as_bytes()),
-            Piece::Atom(atom, end) => atom.write(record, *end, cut, line),
+            Piece::Atom(atom, setting) => atom.write(record, *setting, cut, line),
         }
     }
 }
@@ -147,6 +148,7 @@ fn pieces(text: &str, names: &mut Names) -> Result<Vec<Piece>, FormatError> {
     if text.contains(|c: char| c.is_control() && c != '\t') {
         return Err(FormatError::Control);
     }
+    let is_json = text.starts_with('{');
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('%') {
@@ -166,7 +168,11 @@ fn pieces(text: &str, names: &mut Names) -> Result<Vec<Piece>, FormatError> {
             Known::NoSuchName => return Err(FormatError::Name(whole.to_owned())),
         };
         let ends_with = after.bytes().next().filter(|b| !b.is_ascii_alphanumeric());
-        pieces.push(Piece::Atom(atom, ends_with));
+        let setting = match ends_with {
+            Some(b'"') if is_json => Setting::InJson,
+            end => Setting::Before(end),
+        };
+        pieces.push(Piece::Atom(atom, setting));
         rest = after;
     }
     literal(&mut pieces, rest);

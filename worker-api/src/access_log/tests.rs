@@ -158,6 +158,14 @@ fn nothing_that_a_client_writes_ends_a_line_or_a_field() {
 }
 
 #[test]
+fn in_a_format_that_is_shaped_as_json_values_are_json() {
+    let hostile = b"caf\xc3\xa9 \"\\\t\x00\xff";
+    let line = line_of("{\"ua\":\"%(a)s\",\"s\":%(s)s}", &[("user-agent", hostile)]);
+    let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(read["ua"], "caf\u{e9} \"\\\t\0\u{fffd}");
+}
+
+#[test]
 fn a_name_from_basic_authentication_is_a_single_field() {
     let user = |value: &'static [u8]| line_of("%(u)s %(s)s", &[("authorization", value)]);
     // "eve - [x]:pw", "a\nb:pw", ":pw", "eve" (no colon)

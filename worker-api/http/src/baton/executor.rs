@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::around::Surroundings;
 use super::hang::{self, Clocks};
 use super::lead::Lead;
@@ -186,7 +188,7 @@ impl Core {
     fn start_with(&self, baton: bool) -> io::Result<()> {
         let core = self.me.upgrade().ok_or(io::ErrorKind::NotFound)?;
         let thread = thread::Builder::new().name("gracefork-app".to_owned());
-        thread.spawn(move || {
+        thread.stack_size(stack_size()).spawn(move || {
             if let Lead::Own(relay) = &core.lead {
                 core.clocks.join();
                 // The first time is the only one.
@@ -200,6 +202,17 @@ impl Core {
     fn end(&self) -> MutexGuard<'_, End> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes of stack for a thread that runs an app's code: what it would have on the main thread, and from
+/// `pthread_create(3)`. Rust's own default is a quarter of that, which deep recursion in an interpreter
+/// overruns.
+#[must_use]
+pub fn stack_size() -> usize {
+    const USUAL: u64 = 8 << 20;
+    const LEAST: u64 = 2 << 20;
+    let limit = getrlimit(Resource::Stack).current.unwrap_or(USUAL);
+    usize::try_from(limit.max(LEAST)).unwrap_or(8 << 20)
 }
 
 impl Ground for Core {

@@ -73,7 +73,13 @@ impl Head {
         let (name, value);
         match field.cast::<PyTuple>().map(PyTupleMethods::as_slice) {
             Ok([first, second]) => (name, value) = (first.clone(), second.clone()),
-            _ => (name, value) = field.extract()?,
+            _ => {
+                // Two of anything, as gunicorn takes them.
+                let pair: Vec<Bound<'_, PyAny>> = field.try_iter()?.collect::<PyResult<_>>()?;
+                let [first, second] = <[Bound<'_, PyAny>; 2]>::try_from(pair)
+                    .map_err(|_| PyTypeError::new_err("a header is a pair of name and value"))?;
+                (name, value) = (first, second);
+            }
         }
         let name = name
             .cast::<PyString>()

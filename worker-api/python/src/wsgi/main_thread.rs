@@ -1,6 +1,7 @@
 //! The main thread while the app is served: it waits, and runs the handlers of Python's signals.
 
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -10,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use rustix::event::{PollFd, PollFlags};
 use worker_api::{PodPhase, Worker};
-use worker_http::{Handler, ServeError, Surroundings};
+use worker_http::{Handler, ServeError, Surroundings, stack_size};
 
 /// Serves on other threads until the worker has drained.
 pub(super) fn serve(
@@ -20,10 +21,11 @@ pub(super) fn serve(
     around: impl Surroundings,
 ) -> PyResult<()> {
     let wakeup = Wakeup::install(py)?;
-    // Its end closes when the thread ends, however it does.
     let (over, end) = UnixStream::pair()?;
+    let end = End(end);
     let served = worker.clone();
     let thread = thread::Builder::new().name("gracefork-serve".to_owned());
+    let thread = thread.stack_size(stack_size());
     let thread = thread.spawn(move || -> Result<(), ServeError> {
         let _end = end;
         worker_http::serve_within(served, handler, around)
@@ -41,6 +43,17 @@ pub(super) fn serve(
     match py.detach(|| thread.join()) {
         Ok(served) => served.map_err(|error| PyRuntimeError::new_err(error.to_string())),
         Err(_) => Err(PyRuntimeError::new_err("serving ended by a panic")),
+    }
+}
+
+/// Says that the thread ends, however it does. To close its end is not enough: what the app has forked
+/// has another copy.
+struct End(UnixStream);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Where nobody listens, nobody is to be told.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
