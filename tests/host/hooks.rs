@@ -69,6 +69,7 @@ fn what_belongs_to_the_servers_life_runs_once_however_many_hosts_there_are() {
     let server = site.builder().start();
     let first = server.worker_pids();
     reload(&server);
+    server.wait_log(&["on_starting and when_ready ran in the process before"]);
     // What the host that is killed has been told and not yet done is lost with it.
     for pid in first {
         server.wait_log(&[&format!("hook child_exit {pid}")]);

@@ -8,6 +8,7 @@ use super::problem::{Problem, Problems};
 use super::python;
 use super::shutdown;
 use super::units::format_duration;
+use super::uvicorn;
 use super::{BindAddress, Level, WorkerCount};
 
 /// Checks what no setting can check alone, and settles what is worked out from others.
@@ -69,6 +70,7 @@ fn app(layers: &mut Layers, sources: &Sources, optional: bool) {
     let idle: Vec<&str> = idle.copied().collect();
     if layers.hosts_python() {
         python::settle(layers, optional);
+        uvicorn::settle(layers);
         if !idle.is_empty() {
             let flags = idle.join(", ");
             layers

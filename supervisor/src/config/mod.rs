@@ -30,6 +30,7 @@ mod suggest;
 mod tests;
 mod toml_text;
 mod units;
+mod uvicorn;
 pub(crate) mod visible;
 
 use std::collections::BTreeMap;

@@ -46,6 +46,20 @@ pub enum Interface {
     Wsgi,
     /// ASGI 3.
     Asgi,
+    /// The same, for who comes from uvicorn's worker classes: they do not hold gunicorn's limits against
+    /// a request's head.
+    Uvicorn,
+}
+
+impl Interface {
+    /// What the host is told.
+    #[must_use]
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Self::Uvicorn => Self::Asgi.name(),
+            other => other.name(),
+        }
+    }
 }
 
 impl Choice for Interface {
@@ -53,6 +67,7 @@ impl Choice for Interface {
         ("auto", Self::Auto),
         ("wsgi", Self::Wsgi),
         ("asgi", Self::Asgi),
+        ("uvicorn", Self::Uvicorn),
     ];
 
     /// gunicorn's worker classes are known too, by the last part of their names.
@@ -60,7 +75,8 @@ impl Choice for Interface {
         match word.rsplit(['.', ':', '#']).next().unwrap_or(word) {
             "auto" => Some(Self::Auto),
             "wsgi" | "sync" | "gthread" | "SyncWorker" | "ThreadWorker" => Some(Self::Wsgi),
-            "asgi" | "ASGIWorker" | "UvicornWorker" | "UvicornH11Worker" => Some(Self::Asgi),
+            "asgi" | "ASGIWorker" => Some(Self::Asgi),
+            "uvicorn" | "UvicornWorker" | "UvicornH11Worker" => Some(Self::Uvicorn),
             _ => None,
         }
     }

@@ -227,7 +227,10 @@ impl Spec {
         let hang_timeout = workers.hang_timeout.unwrap_or_default();
         set("GRACEFORK_HANG_TIMEOUT_USEC", micros(hang_timeout).into());
         if let Some(python) = &self.config.python {
-            set("GRACEFORK_PYTHON_INTERFACE", python.interface.name().into());
+            set(
+                "GRACEFORK_PYTHON_INTERFACE",
+                python.interface.protocol().into(),
+            );
             set("GRACEFORK_PYTHON_LOOP", python.event_loop.name().into());
             set("GRACEFORK_PYTHON_LIFESPAN", python.lifespan.name().into());
             if let Some(root_path) = &python.root_path {

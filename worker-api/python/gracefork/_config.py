@@ -27,6 +27,9 @@ from ._settings import SETTINGS
 MODULE = "__config__"
 
 
+_USUAL_PORT = "8000"
+
+
 class Cfg:
     """gunicorn's settings by name, as hooks ask for them: ``server.cfg.workers``.
 
@@ -62,6 +65,11 @@ class Cfg:
         return dict(item.split("=", 1) for item in self.raw_env)
 
     @property
+    def address(self) -> list[tuple[str, int] | str | int]:
+        """What ``bind`` names: hosts with ports, paths, descriptors."""
+        return [_address(text) for text in self.bind]
+
+    @property
     def uid(self) -> int:
         """The user's number."""
         return int(self.user)
@@ -81,6 +89,17 @@ class Cfg:
         """The worker class by name."""
         chosen = self.worker_class
         return chosen if isinstance(chosen, str) else str(chosen.__name__)
+
+
+def _address(bind: str) -> tuple[str, int] | str | int:
+    if bind.startswith("unix:"):
+        return bind.removeprefix("unix:")
+    if bind.startswith("fd://"):
+        return int(bind.removeprefix("fd://"))
+    host, _, port = bind.rpartition(":")
+    if not port.isdigit():
+        host, port = bind, _USUAL_PORT
+    return host.strip("[]"), int(port)
 
 
 def read(location: str) -> Cfg:

@@ -67,7 +67,7 @@ class Server:
         self.pid = os.getppid()
         self.num_workers = int(cfg.workers)
         self.timeout = cfg.timeout
-        self.proc_name = cfg.proc_name or cfg.default_proc_name
+        self.proc_name = cfg.proc_name or environ.get("GRACEFORK_APP") or cfg.default_proc_name
         self.worker_age = 0
         self.LISTENERS = listeners
         self.WORKERS: dict[int, Worker] = {}

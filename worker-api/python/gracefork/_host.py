@@ -244,6 +244,7 @@ def main(arguments: list[str]) -> NoReturn:
         server = _hooks.load()
         if not first:
             # The server starts once, however many hosts it has.
+            _warn_of_what_is_gone(server)
             server.cfg.settings["on_starting"] = None
         server.start()
         if _ahead.load():
@@ -261,6 +262,17 @@ def main(arguments: list[str]) -> NoReturn:
     master.say(READY=1)
     Host(master, server).run()
     sys.exit(0)
+
+
+def _warn_of_what_is_gone(server: Server) -> None:
+    once = [name for name in ("on_starting", "when_ready") if getattr(server.cfg, name) is not None]
+    if once:
+        server.log.warning(
+            "%s ran in the process before this one, and what it left there (attributes of the"
+            " server, threads, ports, variables) is not here: make what a reload needs in the config"
+            " file itself",
+            " and ".join(once),
+        )
 
 
 def _flush() -> None:

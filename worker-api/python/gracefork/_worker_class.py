@@ -15,7 +15,8 @@ from ._fault import BAD_CONFIG, Fault, in_one_line
 from ._settings import SETTINGS
 
 _WSGI = ("sync", "gthread", "SyncWorker", "ThreadWorker")
-_ASGI = ("asgi", "ASGIWorker", "UvicornWorker", "UvicornH11Worker")
+_ASGI = ("asgi", "ASGIWorker")
+_UVICORN = ("UvicornWorker", "UvicornH11Worker")
 #: Other event loops than asyncio's, by what is in their workers' names.
 _OTHER_LOOPS = ("gevent", "eventlet", "tornado")
 
@@ -41,7 +42,7 @@ _SO_ALREADY = {"proxy_headers": True, "server_header": False, "date_header": Tru
 class Found:
     """What a worker class comes to."""
 
-    #: ``wsgi`` or ``asgi``, where it tells.
+    #: ``wsgi``, ``asgi`` or ``uvicorn``, where it tells.
     interface: str | None = None
     #: gunicorn's settings with what it gives them.
     given: dict[str, Any] = field(default_factory=dict)
@@ -71,7 +72,7 @@ def find(value: Any) -> Found:
         interface = _interface(name)
         if interface is not None:
             found = Found(interface, missed=list(_methods(own)))
-            if interface == "asgi":
+            if interface != "wsgi":
                 _take_arguments(value, found)
             return found
         own.append(each)
@@ -103,6 +104,8 @@ def _named(name: str) -> Found | type:
 def _interface(name: str) -> str | None:
     if name in _WSGI:
         return "wsgi"
+    if name in _UVICORN:
+        return "uvicorn"
     return "asgi" if name in _ASGI else None
 
 

@@ -88,6 +88,7 @@ class Reading(Case):
         self.assertEqual(cfg.workers, 3)
         self.assertIs(cfg.preload_app, True)
         self.assertEqual(cfg.bind, ["127.0.0.1:9000"])
+        self.assertEqual(cfg.address, [("127.0.0.1", 9000)])
         self.assertEqual(cfg.forwarded_allow_ips, ["10.0.0.0/8", "127.0.0.1"])
         self.assertEqual(cfg.proxy_protocol, "auto")
         self.assertEqual(cfg.user, 0)
@@ -258,8 +259,8 @@ class Translating(Case):
             ("egg:gunicorn#sync", "wsgi"),
             ("gunicorn.workers.gthread.ThreadWorker", "wsgi"),
             ("asgi", "asgi"),
-            ("uvicorn.workers.UvicornWorker", "asgi"),
-            ("uvicorn_worker.UvicornWorker", "asgi"),
+            ("uvicorn.workers.UvicornWorker", "uvicorn"),
+            ("uvicorn_worker.UvicornWorker", "uvicorn"),
         ):
             keys = self.keys(f"worker_class = {name!r}\n")
             self.assertEqual(keys, {"python.interface": interface}, name)
@@ -271,7 +272,7 @@ class Translating(Case):
             class worker_class(UvicornWorker): pass
             """
         )
-        self.assertEqual(keys, {"python.interface": "asgi"})
+        self.assertEqual(keys, {"python.interface": "uvicorn"})
 
     def test_what_it_says_to_uvicorn_is_set_here(self):
         self.file("uvicorn_worker.py", "class UvicornWorker: CONFIG_KWARGS = {'loop': 'auto'}\n")
@@ -301,7 +302,7 @@ class Translating(Case):
         self.assertEqual(
             answer["settings"],
             {
-                "python.interface": "asgi",
+                "python.interface": "uvicorn",
                 "python.root_path": "/api",
                 "python.loop": "asyncio",
                 "python.ws_max_message_size": 4096,
@@ -312,7 +313,7 @@ class Translating(Case):
         )
         self.assertEqual(answer["warnings"], [])
         keys = self.keys("worker_class = 'workers_of_mine.Plain'\n")
-        self.assertEqual(keys, {"python.interface": "asgi"})
+        self.assertEqual(keys, {"python.interface": "uvicorn"})
 
     def test_uvicorn_s_own_class_counts_as_somebody_has_changed_it(self):
         self.file("uvicorn_worker.py", "class UvicornWorker: CONFIG_KWARGS = {'loop': 'auto'}\n")
@@ -337,7 +338,7 @@ class Translating(Case):
                 def init_process(self): ...
             """
         )
-        self.assertEqual(answer["settings"], {"python.interface": "asgi"})
+        self.assertEqual(answer["settings"], {"python.interface": "uvicorn"})
         (warning,) = answer["warnings"]
         for name in (
             "worker_class.init_process",
@@ -372,7 +373,7 @@ class Translating(Case):
     def test_only_a_class_of_gunicorn_s_is_of_another_loop_by_its_name(self):
         self.file("mine.py", "class UvicornWorker: pass\nclass NoGevent(UvicornWorker): pass\n")
         self.assertEqual(
-            self.keys("worker_class = 'mine.NoGevent'\n"), {"python.interface": "asgi"}
+            self.keys("worker_class = 'mine.NoGevent'\n"), {"python.interface": "uvicorn"}
         )
 
     def test_a_worker_class_without_a_place_is_an_error_that_names_the_way_out(self):

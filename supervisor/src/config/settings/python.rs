@@ -17,7 +17,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         support: Now(|draft| &mut draft.python.interface),
         default: r#""auto""#,
         example: r#""asgi""#,
-        doc: "What the app is called by; \"auto\" finds out from the app. gunicorn's worker classes sync, gthread and uvicorn.workers.UvicornWorker are understood.",
+        doc: "What the app is called by; \"auto\" finds out from the app. gunicorn's worker classes sync, gthread and uvicorn.workers.UvicornWorker are understood; the latter is \"uvicorn\": ASGI, and where `http.limit_request_*` are not set they are 65534, 1000 and 65535, since uvicorn has no such limits.",
         flags: &["--worker-class", "-k"],
         gunicorn: Some("worker_class"),
         ..UNSAID

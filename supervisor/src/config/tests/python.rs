@@ -59,13 +59,30 @@ fn a_module_alone_is_one_where_it_lies_in_the_working_directory() {
 }
 
 #[test]
+fn who_comes_from_uvicorn_has_its_limits_unless_others_are_given() {
+    let limits = |case: &Case| {
+        let http = case.loads().config.http;
+        let [line, fields] = [http.limit_request_line, http.limit_request_fields];
+        (line, fields, http.limit_request_field_size)
+    };
+    let case = |class| hosted().flag("python.interface", "-k", class);
+    assert_eq!(limits(&case("asgi")), (4094, 100, 8190));
+    let uvicorn = case("uvicorn.workers.UvicornWorker");
+    assert_eq!(limits(&uvicorn), (65_534, 1000, 65_535));
+    assert_eq!(python(&uvicorn).interface.protocol(), "asgi");
+    let path = "http.limit_request_line";
+    let given = uvicorn.flag(path, "--limit-request-line", "4094");
+    assert_eq!(limits(&given), (4094, 1000, 65_535));
+}
+
+#[test]
 fn worker_classes_of_gunicorn_are_understood() {
     for (class, interface) in [
         ("sync", Interface::Wsgi),
         ("gunicorn.workers.gthread.ThreadWorker", Interface::Wsgi),
         ("asgi", Interface::Asgi),
-        ("uvicorn.workers.UvicornWorker", Interface::Asgi),
-        ("uvicorn_worker.UvicornH11Worker", Interface::Asgi),
+        ("uvicorn.workers.UvicornWorker", Interface::Uvicorn),
+        ("uvicorn_worker.UvicornH11Worker", Interface::Uvicorn),
         ("auto", Interface::Auto),
     ] {
         let case = hosted().flag("python.interface", "--worker-class", class);
@@ -77,7 +94,7 @@ fn worker_classes_of_gunicorn_are_understood() {
             "error: invalid `python.interface`
   --> command line
   | --worker-class gevent
-  |                ^^^^^^ expected \"auto\", \"wsgi\" or \"asgi\"
+  |                ^^^^^^ expected \"auto\", \"wsgi\", \"asgi\" or \"uvicorn\"
   = help: use gthread with `--threads 8` or so; an app that needs its own event loop is better off as asgi, or with its own server as the program: gracefork PROGRAM -- --fd {fd}",
         );
 }
