@@ -269,8 +269,8 @@ def _warn_of_what_is_gone(server: Server) -> None:
     if once:
         server.log.warning(
             "%s ran in the process before this one, and what it left there (attributes of the"
-            " server, threads, ports, variables) is not here: make what a reload needs in the config"
-            " file itself",
+            " server, threads, ports, variables) is not here: make what a reload needs in the"
+            " config file itself",
             " and ".join(once),
         )
 
