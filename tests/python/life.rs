@@ -240,3 +240,24 @@ fn reload(server: &crate::harness::Server, outcome: &str) {
             && status.ready_workers == 2
     });
 }
+
+#[test]
+fn background_work_that_the_end_cuts_off_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = "
+import asyncio
+
+async def app(scope, receive, send):
+    assert scope['type'] == 'http'
+    await send({'type': 'http.response.start', 'status': 200})
+    await send({'type': 'http.response.body', 'body': b'answered'})
+    await asyncio.sleep(600)
+";
+    std::fs::write(folder.path().join("main.py"), app).unwrap();
+    let builder = hosted_in("main:app", "asyncio", folder.path());
+    let server = need!(builder, "the package").drain_timeout("1s").start();
+    answers(&server, "/", 200, "answered");
+    server.signal(Signal::TERM);
+    server.expect_exit(5);
+    server.wait_log(&["background work of an answered request cut off"]);
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Any
 
 from ._fault import BAD_APP, Fault
@@ -18,6 +19,7 @@ _PATIENCE = 0.2
 def serve(native: Any, app: Callable[..., Any], options: dict[str, Any], orders: Orders) -> None:
     """Serves until the worker has drained. Raises `Fault` when the app cannot start, and `Leave`
     when it is told to go meanwhile."""
+    app = _coroutine_function(app)
     loop = _new_loop(os.environ.get("GRACEFORK_PYTHON_LOOP", "auto"))
     asyncio.set_event_loop(loop)
     try:
@@ -64,6 +66,20 @@ async def _cancel_requests() -> None:
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=_PATIENCE)
+
+
+def _coroutine_function(app: Callable[..., Any]) -> Callable[..., Any]:
+    """The app, as something that runs none of its code when it is called: all of it is to run in
+    the request's task, whose context is the request's own. It may return anything to be awaited."""
+    # What can be called has it.
+    method = type(app).__call__
+    if iscoroutinefunction(app) or iscoroutinefunction(method):
+        return app
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    return call
 
 
 def _new_loop(kind: str) -> asyncio.AbstractEventLoop:

@@ -225,7 +225,7 @@ impl<H: LoopHandler> Driver<H> {
         let is_quiet = self.hosted().is_quiet() && !self.hosted().shift.has_tasks();
         if is_quiet || self.is_out_of_patience() {
             if !is_quiet {
-                tracing::warn!("a request holds on; leaving without it");
+                tracing::warn!("leaving without what requests still do");
             }
             desk.is_over.store(true, Ordering::Relaxed);
             self.hosted().end();

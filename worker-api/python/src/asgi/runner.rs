@@ -23,8 +23,8 @@ pub(super) trait Finish: Send + Sync {
 pub(super) enum End {
     Returned,
     Raised(PyErr),
-    /// Its task was cancelled.
-    Cancelled,
+    /// Its task was cancelled, or something that it waited for.
+    Cancelled(PyErr),
     /// With what ends the loop: `SystemExit` or `KeyboardInterrupt`. A task that begins at once would
     /// keep it to itself, so that it has to get to the loop in another way.
     Left(PyErr),
@@ -92,9 +92,8 @@ impl Runner {
                 self.finish.finish(py, End::Left(error));
                 Ok(None)
             }
-            // Not an error of the app: the loop cancels it.
             Err(error) if is_cancelled(py, &error) => {
-                self.finish.finish(py, End::Cancelled);
+                self.finish.finish(py, End::Cancelled(error.clone_ref(py)));
                 Err(error)
             }
             Err(error) => {

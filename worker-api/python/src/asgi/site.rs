@@ -257,6 +257,18 @@ impl Site {
         }
     }
 
+    /// How far the worker is on its way out.
+    pub(super) fn stage(&self) -> Stage {
+        self.worker.drain().stage()
+    }
+
+    /// What an app still did for a request that was answered has ended with the worker: it counts as
+    /// a request does.
+    pub(super) fn cut_off(&self) {
+        tracing::warn!("background work of an answered request cut off");
+        self.worker.in_flight().enter().abort();
+    }
+
     /// Writes to the error log.
     pub(super) fn report(&self, py: Python<'_>, text: &str, error: Option<&PyErr>) {
         let written = error.map_or(Ok(None), |error| {

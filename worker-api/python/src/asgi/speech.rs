@@ -151,8 +151,9 @@ impl Speech {
         self.poll_room(&cx).is_ready()
     }
 
-    /// The app has ended: what was begun and not ended is cut off; what was not begun is 500.
-    pub(super) fn close(self, reply: Reply) {
+    /// The app has ended: what was begun and not ended is cut off; what was not begun is 500, or 400
+    /// where it was the request that `broke_off`.
+    pub(super) fn close(self, reply: Reply, broke_off: bool) {
         let Self { site, said, .. } = self;
         if let Said::Sent | Said::All = said {
             return drop(reply);
@@ -162,7 +163,11 @@ impl Speech {
         };
         driver.with_connections_soon(move || {
             if let Said::Nothing | Said::Start(_) = said {
-                let (parts, answer) = internal_error();
+                let (parts, answer) = if broke_off {
+                    error_of(StatusCode::BAD_REQUEST)
+                } else {
+                    error_of(StatusCode::INTERNAL_SERVER_ERROR)
+                };
                 reply.send(parts, answer);
             }
         });
@@ -353,12 +358,12 @@ fn too_short() -> PyErr {
     PyRuntimeError::new_err("the response is shorter than its content-length")
 }
 
-fn internal_error() -> (http::response::Parts, Answer) {
+fn error_of(status: StatusCode) -> (http::response::Parts, Answer) {
     let (mut parts, ()) = Response::new(()).into_parts();
-    parts.status = StatusCode::INTERNAL_SERVER_ERROR;
+    parts.status = status;
     parts.headers = HeaderMap::with_capacity(1);
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     parts.headers.insert(header::CONTENT_TYPE, text);
-    let body = Bytes::from_static(b"Internal Server Error");
-    (parts, Answer::bytes(body))
+    let body = status.canonical_reason().unwrap_or_default();
+    (parts, Answer::bytes(Bytes::from_static(body.as_bytes())))
 }

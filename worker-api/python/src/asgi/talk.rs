@@ -9,6 +9,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use worker_api::Stage;
 use worker_http::hosted::{Inquiry, Reply, RequestBody};
 
 use super::answer::{kind_of, too_late, unexpected};
@@ -52,6 +53,8 @@ struct State {
     nobody: Nobody,
     /// The app has come to its first wait.
     has_waited: bool,
+    /// The app was told that the client left in the middle of the request's body.
+    broke_off: bool,
 }
 
 /// Whether somebody hears what an app says.
@@ -142,6 +145,7 @@ impl Talk {
             unheard: 0,
             nobody: Nobody::No,
             has_waited: false,
+            broke_off: false,
         };
         Self {
             site: Arc::clone(site),
@@ -247,7 +251,10 @@ impl Talk {
                 state.body = (!is_over).then_some(body);
                 Next::Body(chunk.unwrap_or_default(), !is_over)
             }
-            Poll::Ready(Err(_)) => Next::Disconnect,
+            Poll::Ready(Err(_)) => {
+                state.broke_off = true;
+                Next::Disconnect
+            }
         })
     }
 
@@ -331,14 +338,14 @@ impl Talk {
 
     /// The app has come to its end.
     pub(super) fn finish(&self, py: Python<'_>, end: &End) {
-        let (answer, told, nobody) = {
+        let (answer, told, nobody, broke_off) = {
             let mut state = self.lock();
             state.body = None;
             state.came = None;
             state.senders.clear();
             state.is_over = true;
             let told = state.receivers.wake_all(py);
-            (state.answer.take(), told, state.nobody)
+            (state.answer.take(), told, state.nobody, state.broke_off)
         };
         if let Err(error) = told {
             error.write_unraisable(py, None);
@@ -346,7 +353,9 @@ impl Talk {
         let Some((reply, speech)) = answer else {
             return;
         };
-        let is_gone = !speech.is_complete() && (reply.is_gone() || nobody == Nobody::Now);
+        let is_complete = speech.is_complete();
+        let is_gone = !is_complete && (reply.is_gone() || nobody == Nobody::Now || broke_off);
+        let is_forced = self.site.stage() == Stage::Forced;
         match end {
             // It was told so in `send`, or saw it in `receive`.
             End::Raised(error) if is_gone && comes_of_os_error(py, error) => {}
@@ -354,7 +363,12 @@ impl Talk {
                 let text = "Exception in ASGI application";
                 self.site.report(py, text, Some(error));
             }
-            End::Returned if !is_gone && !speech.is_complete() => {
+            End::Cancelled(_) if is_complete && is_forced => self.site.cut_off(),
+            End::Cancelled(error) if !is_complete && !is_gone && !is_forced => {
+                let text = "A request's task was cancelled before its response was complete";
+                self.site.report(py, text, Some(error));
+            }
+            End::Returned if !is_gone && !is_complete => {
                 let text = if speech.is_unheard() {
                     "The ASGI application returned without a response"
                 } else {
@@ -362,9 +376,9 @@ impl Talk {
                 };
                 self.site.report(py, text, None);
             }
-            End::Returned | End::Cancelled | End::Left(_) => {}
+            End::Returned | End::Cancelled(_) | End::Left(_) => {}
         }
-        speech.close(reply);
+        speech.close(reply, broke_off && matches!(end, End::Returned));
     }
 
     /// For the app, which may come here while it is here already: what Python's collector ends in

@@ -456,12 +456,12 @@ impl Socket {
                 let text = "The ASGI application returned without an answer to a WebSocket";
                 self.site.report(py, text, None);
             }
-            End::Returned | End::Cancelled | End::Left(_) => {}
+            End::Returned | End::Cancelled(_) | End::Left(_) => {}
         }
         if let Stage::Denied(_) = state.stage {
             let closed = Stage::Closed(Close::new(1006, ""));
             if let Stage::Denied(speech) = std::mem::replace(&mut state.stage, closed) {
-                return speech.close(reply);
+                return speech.close(reply, false);
             }
         }
         let code = if let End::Raised(_) = end { 1011 } else { 1000 };
