@@ -164,6 +164,14 @@ fn sockets_of_socket_activation_are_used_as_they_come() {
 }
 
 #[test]
+fn sockets_that_nobody_accepts_from_are_told() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Builder::axum().socket_activated(vec![tcp.into()]).start();
+    server.wait_log(&["sockets were handed over", "1 of them", "`listen.bind`"]);
+    server.shut_down();
+}
+
+#[test]
 fn a_socket_is_inherited_by_its_number() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Target::Tcp(tcp.local_addr().unwrap());

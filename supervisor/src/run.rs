@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::cli::{self, Command};
 use crate::config::{self, GunicornArgs, Loaded, Sources};
 use crate::evaluate::{self, Evaluation};
-use crate::event_loop::spec::{PrepareError, find, prepare};
+use crate::event_loop::spec::{PrepareError, find, prepare, unused};
 use crate::event_loop::{EventLoop, Setup};
 use crate::fleet::ExitStatus;
 use crate::import::{Import, Refusal};
@@ -168,7 +168,7 @@ fn supervise(sources: Sources, mut inherited: Inherited) -> Result<ExitCode, Fai
             "error: the log file cannot be opened (`log.file`): {error}"
         ))
     })?;
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(unused(&inherited, &spec)) {
         tracing::warn!("{warning}");
     }
     let pidfile = spec.config.pidfile.as_deref().map(PidFile::create);

@@ -1,6 +1,10 @@
 //! What gunicorn's users give besides the app: the config file, variables, flags.
 
+use std::net::TcpListener;
+
 use super::site::Site;
+use super::{reload, version};
+use crate::harness::Target;
 
 /// The line of `gracefork config` that has this key.
 #[track_caller]
@@ -215,4 +219,20 @@ fn a_config_file_that_is_not_there_or_fails_is_one_error() {
     assert!(said.err.contains("line 1, in <module>"), "{}", said.err);
     assert_eq!(said.err.matches("error: ").count(), 1, "{}", said.err);
     assert!(!said.err.contains("gracefork/_config.py"), "{}", said.err);
+}
+
+#[test]
+fn sockets_that_are_handed_over_go_before_the_bind_of_a_gunicorn_config() {
+    let site = Site::new();
+    site.app("one", "");
+    site.config("bind = '127.0.0.1:1'\n");
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target::Tcp(tcp.local_addr().unwrap());
+    let mut builder = site.builder().socket_activated(vec![tcp.into()]);
+    builder.config.remove("listen");
+    let server = builder.target(target).start();
+    assert_eq!(version(&server), "one");
+    reload(&server);
+    assert_eq!(version(&server), "one");
+    server.shut_down();
 }

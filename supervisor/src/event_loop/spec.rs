@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::{self, AccessLog, Config, Http, Loaded, Origin, Owner, WorkerCount};
+use crate::config::{
+    self, AccessLog, Config, GunicornArgs, Http, Loaded, Origin, Owner, WorkerCount,
+};
 use crate::fleet::{self, Level, Policy};
 use crate::sys::cgroup;
 use crate::sys::listener::{BindError, Inherited, Listener, bind};
@@ -410,9 +412,32 @@ pub enum PrepareError {
     Bind(#[from] BindError),
 }
 
+/// What is probably not meant: sockets that were handed over, and nobody accepts from.
+#[must_use]
+pub fn unused(inherited: &Inherited, spec: &Spec) -> Option<String> {
+    let listen = &spec.config.listen.bind;
+    let handed_over = inherited.addresses().iter();
+    let idle = handed_over.filter(|it| !listen.contains(it)).count();
+    (idle > 0).then(|| {
+        format!(
+            "sockets were handed over (LISTEN_FDS), and nobody accepts from {idle} of them: leave `listen.bind` (--bind) out, or name them in it (fd:3)"
+        )
+    })
+}
+
+/// Whether sockets that were handed over go before addresses that were given there.
+fn gives_way(bind: &Origin) -> bool {
+    match bind {
+        Origin::Default | Origin::Script(_) => true,
+        Origin::Env(name) => name == GunicornArgs::VARIABLE,
+        Origin::Derived(_) | Origin::File { .. } | Origin::Flag(_) => false,
+    }
+}
+
 /// Make a valid configuration runnable: find the app and bind what is asked
 /// for. A socket that `before` has for the same address goes on listening;
-/// sockets that were handed to the master take the place of the default address.
+/// sockets that were handed to the master take the place of the default address, and of a gunicorn
+/// config's, as under gunicorn.
 ///
 /// # Errors
 /// See [`PrepareError`]; whatever was bound is closed again.
@@ -422,10 +447,11 @@ pub fn prepare(
     inherited: &mut Inherited,
 ) -> Result<Spec, PrepareError> {
     let program = find(&loaded)?;
-    let by_default = *loaded.origin("listen.bind") == Origin::Default;
+    let gives_way = gives_way(loaded.origin("listen.bind"));
     let mut config = loaded.config;
-    if by_default && !inherited.addresses().is_empty() {
-        config.listen.bind = inherited.addresses().to_vec();
+    let handed_over = inherited.addresses();
+    if gives_way && !handed_over.is_empty() {
+        config.listen.bind = handed_over.to_vec();
     }
     let access_log = access_log(&config)?;
     let mut listeners = Vec::new();
