@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::action::{ExitStatus, Notice};
+use super::action::{Cause, ExitStatus, Notice};
 use super::event::{Death, SpawnFailure, WorkerId};
 use super::moment::Moment;
 use super::policy::Restart;
@@ -134,19 +134,7 @@ impl Fleet {
             self.boot_failures += 1;
         }
         if self.fails_the_rollout(worker, now) {
-            let what = if worker.fatal {
-                "a new worker said that it cannot work"
-            } else if was_ready {
-                "a new worker died at once"
-            } else {
-                "a new worker did not get Ready"
-            };
-            let reason = match failure {
-                Failure::Death(death) => format!("{what}: {death}"),
-                Failure::Spawn(reason) => format!("{what}: {reason}"),
-                Failure::Behaviour => what.to_owned(),
-            };
-            self.roll_back(&reason, now);
+            self.roll_back(&why_rolled_back(worker, &failure), now);
             return;
         }
         // Another generation may know what to do.
@@ -293,6 +281,31 @@ impl Chance {
         let bits = (self.next() >> 11) as f64;
         bits / (1u64 << 53) as f64
     }
+}
+
+/// What is told of a reload that this worker of the new generation has brought down.
+fn why_rolled_back(worker: &Worker, failure: &Failure<'_>) -> String {
+    let was_ready = worker.ready_at.is_some();
+    let is_late = (worker.leaving).is_some_and(|(why, _)| why == Cause::BootTimeout);
+    let what = if worker.fatal {
+        "a new worker said that it cannot work"
+    } else if was_ready {
+        "a new worker died at once"
+    } else if is_late {
+        "a new worker did not get Ready within boot_timeout"
+    } else {
+        "a new worker did not get Ready"
+    };
+    let mut reason = match failure {
+        Failure::Death(death) => format!("{what}: {death}"),
+        Failure::Spawn(reason) => format!("{what}: {reason}"),
+        Failure::Behaviour => what.to_owned(),
+    };
+    if let Some(said) = worker.status.as_ref().filter(|_| !was_ready) {
+        reason.push_str("; it said: ");
+        reason.push_str(said);
+    }
+    reason
 }
 
 #[cfg(test)]

@@ -158,8 +158,12 @@ def _hook(name: str, function: Any, *arguments: Any) -> None:
 def _given_up(worker: Worker, fault: Fault) -> int:
     """The worker cannot work; at the start of the pod another one would fare no better."""
     fault.print()
-    if worker.native is not None and worker.native.pod_phase() == "boot":
-        worker.native.fatal(fault.reason)
+    if worker.native is not None:
+        if worker.native.pod_phase() == "boot":
+            worker.native.fatal(fault.reason)
+        else:
+            # For who asks what became of a reload.
+            worker.native.status(fault.reason)
     return fault.status
 
 
