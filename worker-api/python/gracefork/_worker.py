@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _current, _owner
+from . import _current, _forks, _owner
 from ._fault import BOOT_FAILED, Fault, in_one_line, trimmed
 from ._hooks import Server
 from ._objects import Request, Worker
@@ -119,7 +119,6 @@ def _serve(worker: Worker, server: Server, orders: Orders) -> None:
         hooks = server.cfg.pre_request, server.cfg.post_request
         serve(worker.native, around(worker.wsgi, worker, *hooks), options, orders)
         return
-    from . import _forks
     from ._gracefork import serve_wsgi
 
     _forks.mend()
