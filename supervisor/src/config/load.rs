@@ -280,6 +280,12 @@ impl Layers {
         }
     }
 
+    /// Keeps in mind how a value came about.
+    pub(crate) fn note(&mut self, path: &'static str, how: &str) {
+        self.origins
+            .insert(path, Place::of(Origin::Derived(how.to_owned())));
+    }
+
     pub(crate) fn assign(&mut self, setting: &'static Setting, item: &Item, text: Text<'_>) {
         let Support::Now(field) = setting.support else {
             let headline = format!("`{}` is not supported yet", setting.path);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::load::Layers;
-use super::origin::{Origin, Place, Text};
+use super::origin::{Origin, Place};
 use super::units::format_duration;
 use super::{Probe, Shutdown};
 
@@ -67,10 +67,10 @@ fn grow_for_gunicorn(layers: &mut Layers, under_kubernetes: bool) {
             "to drain for so long takes a grace period of {sum}: set terminationGracePeriodSeconds to it, and shutdown.grace_period"
         ));
     }
-    let how = Origin::Derived("lameduck + drain_timeout + kill_margin".to_owned());
-    layers
-        .origins
-        .insert("shutdown.grace_period", Place::of(how));
+    layers.note(
+        "shutdown.grace_period",
+        "lameduck + drain_timeout + kill_margin",
+    );
 }
 
 fn probe(layers: &Layers) -> Option<Probe> {
@@ -123,15 +123,8 @@ fn lameduck(layers: &mut Layers, under_kubernetes: bool) -> Duration {
 }
 
 fn derived(layers: &mut Layers, lameduck: Duration, how: &str) -> Duration {
-    note(layers, "shutdown.lameduck", how);
+    layers.note("shutdown.lameduck", how);
     lameduck
-}
-
-/// Keeps in mind how a value came about.
-fn note(layers: &mut Layers, path: &'static str, how: &str) {
-    let mut place = Text::Default.place(&(0..0));
-    place.origin = Origin::Derived(how.to_owned());
-    layers.origins.insert(path, place);
 }
 
 /// What the grace period leaves for requests in flight; an error when that is nothing.
@@ -164,8 +157,7 @@ fn what_is_left(layers: &mut Layers, shutdown: &Shutdown) -> Duration {
         ];
         layers.conflict("no time is left to drain", &paths, &label, &help);
     }
-    note(
-        layers,
+    layers.note(
         "shutdown.drain_timeout",
         "grace_period - lameduck - kill_margin",
     );

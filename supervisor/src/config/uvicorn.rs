@@ -25,9 +25,7 @@ pub(super) fn settle(layers: &mut Layers) {
         }
         if let Some(setting) = settings::find(path) {
             layers.assign(setting, &Item::word(most), Text::Default);
-            let mut place = Text::Default.place(&(0..0));
-            place.origin = Origin::Derived("as uvicorn has it".to_owned());
-            layers.origins.insert(setting.path, place);
+            layers.note(path, "as uvicorn has it");
         }
     }
 }

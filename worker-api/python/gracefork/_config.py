@@ -20,14 +20,11 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from ._fault import BAD_CONFIG, Fault, leave
-from ._mapping import translated
+from ._mapping import DEFAULT_PORT, translated
 from ._settings import SETTINGS
 
 #: The name that gunicorn gives the module of a config file.
 MODULE = "__config__"
-
-
-_USUAL_PORT = "8000"
 
 
 class Cfg:
@@ -98,7 +95,7 @@ def _address(bind: str) -> tuple[str, int] | str | int:
         return int(bind.removeprefix("fd://"))
     host, _, port = bind.rpartition(":")
     if not port.isdigit():
-        host, port = bind, _USUAL_PORT
+        return bind.strip("[]"), DEFAULT_PORT
     return host.strip("[]"), int(port)
 
 

@@ -12,7 +12,7 @@ from ._fault import BAD_CONFIG, Fault
 from ._settings import SETTINGS, Fate
 from ._worker_class import Found, find
 
-_DEFAULT_PORT = 8000
+DEFAULT_PORT = 8000
 _MOST_OF_A_LINE = 65_534
 _MOST_FIELDS = 16_384
 
@@ -110,9 +110,9 @@ def _address(text: str) -> str:
         return "fd:" + text.removeprefix("fd://")
     text = text.removeprefix("tcp://")
     if text == "":
-        return f"0.0.0.0:{_DEFAULT_PORT}"
+        return f"0.0.0.0:{DEFAULT_PORT}"
     has_port = "]:" in text if text.startswith("[") else ":" in text
-    return text if has_port else f"{text}:{_DEFAULT_PORT}"
+    return text if has_port else f"{text}:{DEFAULT_PORT}"
 
 
 def _worker_class(worker: Found) -> Keys:

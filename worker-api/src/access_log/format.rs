@@ -39,7 +39,7 @@ enum Layout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Literal(String),
-    /// With the sign that ends its value: what follows it in the format.
+    /// With what surrounds its value in the format.
     Atom(Atom, Setting),
 }
 
@@ -148,7 +148,12 @@ fn pieces(text: &str, names: &mut Names) -> Result<Vec<Piece>, FormatError> {
     if text.contains(|c: char| c.is_control() && c != '\t') {
         return Err(FormatError::Control);
     }
+    // In a string of JSON when an odd number of quotes came before.
     let is_json = text.starts_with('{');
+    let in_string = |rest: &str| {
+        let before = &text[..text.len() - rest.len()];
+        before.matches('"').count() % 2 == 1
+    };
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('%') {
@@ -167,10 +172,10 @@ fn pieces(text: &str, names: &mut Names) -> Result<Vec<Piece>, FormatError> {
             Known::NoSuchAtom => return Err(FormatError::Unknown(whole.to_owned())),
             Known::NoSuchName => return Err(FormatError::Name(whole.to_owned())),
         };
-        let ends_with = after.bytes().next().filter(|b| !b.is_ascii_alphanumeric());
-        let setting = match ends_with {
-            Some(b'"') if is_json => Setting::InJson,
-            end => Setting::Before(end),
+        let setting = if is_json && in_string(rest) {
+            Setting::InJson
+        } else {
+            Setting::Before(after.bytes().next().filter(|b| !b.is_ascii_alphanumeric()))
         };
         pieces.push(Piece::Atom(atom, setting));
         rest = after;

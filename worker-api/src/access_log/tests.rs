@@ -160,9 +160,12 @@ fn nothing_that_a_client_writes_ends_a_line_or_a_field() {
 #[test]
 fn in_a_format_that_is_shaped_as_json_values_are_json() {
     let hostile = b"caf\xc3\xa9 \"\\\t\x00\xff";
-    let line = line_of("{\"ua\":\"%(a)s\",\"s\":%(s)s}", &[("user-agent", hostile)]);
+    let fields = [("user-agent", hostile.as_slice())];
+    let line = line_of(r#"{"ua":"%(a)s","s":%(s)s,"more":"%(a)s, %(s)s"}"#, &fields);
     let read: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(read["ua"], "caf\u{e9} \"\\\t\0\u{fffd}");
+    let value = "caf\u{e9} \"\\\t\0\u{fffd}";
+    assert_eq!(read["ua"], value);
+    assert_eq!(read["more"], format!("{value}, {}", read["s"]));
 }
 
 #[test]

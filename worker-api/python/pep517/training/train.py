@@ -181,17 +181,7 @@ def train(program: str, app: str, rounds: int, *options: str) -> int:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment.update(PYTHONDONTWRITEBYTECODE="1", GRACEFORK_PYTHON_EXECUTABLE=sys.executable)
     server = subprocess.Popen(
-        [
-            os.path.abspath(program),
-            "-c",
-            "config.py",
-            "-b",
-            "127.0.0.1:0",
-            "-w",
-            "1",
-            *options,
-            app,
-        ],
+        [os.path.abspath(program), *SETTINGS, *options, app],
         cwd=HERE,
         env=environment,
         stdin=subprocess.DEVNULL,

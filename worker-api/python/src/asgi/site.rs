@@ -257,9 +257,9 @@ impl Site {
         }
     }
 
-    /// How far the worker is on its way out.
-    pub(super) fn stage(&self) -> Stage {
-        self.worker.drain().stage()
+    /// Whether the worker is cut off from what it still does.
+    pub(super) fn is_forced(&self) -> bool {
+        self.worker.drain().stage() == Stage::Forced
     }
 
     /// What an app still did for a request that was answered has ended with the worker: it counts as

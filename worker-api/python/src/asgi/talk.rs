@@ -9,7 +9,6 @@ use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use worker_api::Stage;
 use worker_http::hosted::{Inquiry, Reply, RequestBody};
 
 use super::answer::{kind_of, too_late, unexpected};
@@ -355,7 +354,6 @@ impl Talk {
         };
         let is_complete = speech.is_complete();
         let is_gone = !is_complete && (reply.is_gone() || nobody == Nobody::Now || broke_off);
-        let is_forced = self.site.stage() == Stage::Forced;
         match end {
             // It was told so in `send`, or saw it in `receive`.
             End::Raised(error) if is_gone && comes_of_os_error(py, error) => {}
@@ -363,8 +361,8 @@ impl Talk {
                 let text = "Exception in ASGI application";
                 self.site.report(py, text, Some(error));
             }
-            End::Cancelled(_) if is_complete && is_forced => self.site.cut_off(),
-            End::Cancelled(error) if !is_complete && !is_gone && !is_forced => {
+            End::Cancelled(_) if is_complete && self.site.is_forced() => self.site.cut_off(),
+            End::Cancelled(error) if !is_complete && !is_gone && !self.site.is_forced() => {
                 let text = "A request's task was cancelled before its response was complete";
                 self.site.report(py, text, Some(error));
             }

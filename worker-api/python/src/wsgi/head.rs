@@ -70,17 +70,7 @@ impl Head {
     }
 
     fn add(&mut self, field: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (name, value);
-        match field.cast::<PyTuple>().map(PyTupleMethods::as_slice) {
-            Ok([first, second]) => (name, value) = (first.clone(), second.clone()),
-            _ => {
-                // Two of anything, as gunicorn takes them.
-                let pair: Vec<Bound<'_, PyAny>> = field.try_iter()?.collect::<PyResult<_>>()?;
-                let [first, second] = <[Bound<'_, PyAny>; 2]>::try_from(pair)
-                    .map_err(|_| PyTypeError::new_err("a header is a pair of name and value"))?;
-                (name, value) = (first, second);
-            }
-        }
+        let (name, value) = pair_of(field)?;
         let name = name
             .cast::<PyString>()
             .map_err(|_| not_str("the name", &name))?;
@@ -101,11 +91,22 @@ impl Head {
     }
 }
 
+/// Name and value: a tuple as a rule, but two of anything will do, as under gunicorn.
+fn pair_of<'py>(field: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    if let Ok([name, value]) = field.cast::<PyTuple>().map(PyTupleMethods::as_slice) {
+        return Ok((name.clone(), value.clone()));
+    }
+    let pair: Vec<Bound<'py, PyAny>> = field.try_iter()?.collect::<PyResult<_>>()?;
+    let [name, value] = <[Bound<'py, PyAny>; 2]>::try_from(pair)
+        .map_err(|_| PyTypeError::new_err("a header is a pair of name and value"))?;
+    Ok((name, value))
+}
+
 /// The fields of early hints. As gunicorn does, they may be given as bytes too.
 pub(super) fn fields_of_hints(given: &Bound<'_, PyAny>) -> PyResult<HeaderMap> {
     let mut fields = HeaderMap::new();
     for field in given.try_iter()? {
-        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = field?.extract()?;
+        let (name, value) = pair_of(&field?)?;
         let (name, value) = (text_of("the name", name)?, text_of("the value", value)?);
         if let Field::Other(name, value) = read_field(&name, &value)? {
             let added = fields.try_append(name, value);
