@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::load::Layers;
-use super::origin::{Origin, Place};
+use super::origin::Origin;
 use super::units::format_duration;
 use super::{Probe, Shutdown};
 
