@@ -98,7 +98,7 @@ fn pair_of<'py>(field: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound
     }
     let pair: Vec<Bound<'py, PyAny>> = field.try_iter()?.collect::<PyResult<_>>()?;
     let [name, value] = <[Bound<'py, PyAny>; 2]>::try_from(pair)
-        .map_err(|_| PyTypeError::new_err("a header is a pair of name and value"))?;
+        .map_err(|_| PyValueError::new_err("a header is a pair of name and value"))?;
     Ok((name, value))
 }
 
